@@ -1,1 +1,36 @@
+"""Label-exact augmentation: parameters are drawn apart from being applied, and every label follows its image."""
 
+from hcreg.augmentation.intensity import GainGamma, Speckle
+from hcreg.augmentation.spatial import (
+    Chain,
+    CropResize,
+    HorizontalFlip,
+    Identity,
+    OneOf,
+    Rotation,
+    Scaling,
+    Translation,
+    apply_to_image,
+    compose,
+    default_augmentation,
+    draw_inside,
+    zhang2021_augmentation,
+)
+
+__all__ = [
+    "Chain",
+    "CropResize",
+    "GainGamma",
+    "HorizontalFlip",
+    "Identity",
+    "OneOf",
+    "Rotation",
+    "Scaling",
+    "Speckle",
+    "Translation",
+    "apply_to_image",
+    "compose",
+    "default_augmentation",
+    "draw_inside",
+    "zhang2021_augmentation",
+]

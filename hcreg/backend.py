@@ -1,0 +1,191 @@
+"""The one module that talks to TensorFlow or JAX directly: gradients, compilation, seeds, devices.
+
+Everything else in hcreg uses `keras.ops`. The backend is Keras's own choice (environment variable ``KERAS_BACKEND``
+or ``~/.keras/keras.json``); TensorFlow is the default and the fully tested one, JAX passes the same tests of models,
+losses and training.
+"""
+
+import os
+import platform
+import resource
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, or its start-up log is printed
+
+import keras
+import numpy as np
+
+SUPPORTED = ("tensorflow", "jax")
+
+
+def name():
+    """Name of the Keras backend in use.
+
+    Returns
+    -------
+    str
+        ``"tensorflow"`` or ``"jax"``.
+
+    Raises
+    ------
+    RuntimeError
+        If Keras runs on a backend hcreg does not support.
+
+    Examples
+    --------
+    >>> name() in SUPPORTED
+    True
+    """
+    current = keras.backend.backend()
+    if current not in SUPPORTED:
+        raise RuntimeError(
+            f"hcreg runs on the Keras backends {' and '.join(SUPPORTED)}. Received: {current!r}. "
+            "Set the environment variable KERAS_BACKEND=tensorflow before the first import of keras."
+        )
+    return current
+
+
+if name() == "tensorflow":
+    import tensorflow as tf
+else:
+    import jax
+
+
+def value_and_vjp(function, x, cotangent=None):
+    """Value of a function and the product of a cotangent with its Jacobian.
+
+    Parameters
+    ----------
+    function : callable
+        Maps one tensor to one tensor, in `keras.ops`, backend operations or a `keras.Model` called with
+        ``training=False``.
+    x : array-like
+        Where to differentiate; converted to a tensor of its own dtype, so pass floating-point numbers.
+    cotangent : array-like of the shape of ``function(x)``, optional
+        Weights of the outputs. Ones by default, which gives the gradient of the sum of the outputs: for a model that
+        treats the images of a batch apart, that is each image's own gradient.
+
+    Returns
+    -------
+    value : tensor
+        ``function(x)``.
+    product : tensor of the shape of `x`
+        ``cotangent @ d function / d x``.
+
+    Examples
+    --------
+    >>> value, product = value_and_vjp(lambda x: x**2, np.array([1.0, 3.0], "float32"))
+    >>> np.asarray(product).tolist()
+    [2.0, 6.0]
+    """
+    x = keras.ops.convert_to_tensor(x)
+    if not keras.backend.is_float_dtype(x.dtype):
+        raise ValueError(f"A gradient needs floating-point input. Received: {x.dtype}. Cast it to float32 first.")
+    if name() == "tensorflow":
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x)
+        weights = tf.ones_like(value) if cotangent is None else tf.cast(cotangent, value.dtype)
+        return value, tape.gradient(value, x, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    value, pull_back = jax.vjp(function, x)
+    weights = jax.numpy.ones_like(value) if cotangent is None else jax.numpy.asarray(cotangent, value.dtype)
+    return value, pull_back(weights)[0]
+
+
+def gradient(function, x):
+    """Gradient of the sum of a function's outputs.
+
+    Parameters
+    ----------
+    function, x
+        As in `value_and_vjp`.
+
+    Returns
+    -------
+    tensor of the shape of `x`
+
+    Examples
+    --------
+    >>> float(np.asarray(gradient(lambda x: 3.0 * x, np.float32(2.0))))
+    3.0
+    """
+    return value_and_vjp(function, x)[1]
+
+
+def compile_function(function, jit_compile=None):
+    """Compile a function of tensors into one graph.
+
+    Parameters
+    ----------
+    function : callable
+        A pure function of tensors.
+    jit_compile : bool, optional
+        Whether TensorFlow uses XLA. By default only where a GPU is seen, since XLA is several times slower than
+        TensorFlow's own kernels for convolutions on a CPU. JAX always uses XLA.
+
+    Returns
+    -------
+    callable
+        The same function, compiled on first use for each shape of its arguments.
+    """
+    if name() == "tensorflow":
+        use_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile is None else jit_compile
+        return tf.function(function, jit_compile=use_xla)
+    return jax.jit(function)
+
+
+def seed_everything(seed):
+    """Fix every random number and every operation's order of summation that can be fixed.
+
+    Parameters
+    ----------
+    seed : int
+        Seeds Python, NumPy and the backend. On TensorFlow, deterministic kernels are asked for as well.
+
+    Notes
+    -----
+    Two runs on one machine and one set of versions are then equal to the bit. Other processors and thread counts
+    may sum in another order and differ in the last digits.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ValueError(f"A seed is an integer from 0 to 4294967295. Received: {seed!r}.")
+    keras.utils.set_random_seed(int(seed))
+    if name() == "tensorflow":
+        tf.config.experimental.enable_op_determinism()
+
+
+def device_report():
+    """What this process computes on.
+
+    Returns
+    -------
+    dict
+        Backend and its version, Keras and Python versions, platform, CPU count, accelerators by name.
+    """
+    if name() == "tensorflow":
+        version = tf.__version__
+        accelerators = [device.name for device in tf.config.list_physical_devices() if device.device_type != "CPU"]
+    else:
+        version = jax.__version__
+        accelerators = [str(device) for device in jax.devices() if device.platform != "cpu"]
+    return {
+        "backend": name(),
+        "backend_version": version,
+        "keras_version": keras.__version__,
+        "python_version": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "accelerators": accelerators,
+    }
+
+
+def peak_memory_mb():
+    """Largest resident memory of this process so far.
+
+    Returns
+    -------
+    float, MB
+        Main memory only; an accelerator's own memory is not counted.
+    """
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (1024**2 if sys.platform == "darwin" else 1024)

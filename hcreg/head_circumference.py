@@ -1,0 +1,227 @@
+"""Train and test one head-circumference regressor on one split, into one run folder."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from hcreg import backend, evaluation, runs, training
+from hcreg.augmentation import default_augmentation, zhang2021_augmentation
+from hcreg.datasets import splits
+from hcreg.datasets.batches import Batches
+from hcreg.files import read_rows, write_rows
+
+AUGMENTATIONS = {"none": lambda: None, "zhang2021": zhang2021_augmentation, "default": default_augmentation}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one regressor is built and trained: a row of a table.
+
+    Attributes
+    ----------
+    name : str
+        Names the row and its folder.
+    build : callable
+        A builder of `hcreg.models`.
+    loss : keras.losses.Loss
+    build_arguments : dict
+        Arguments of `build` beside ``input_shape`` and ``seed``.
+    input_shape : tuple of int (height_px, width_px, channels)
+    normalisation : {"standardise", "caffe", "tf", "torch"}
+        See `hcreg.preprocessing.frames.normalise`.
+    augmentation : {"none", "zhang2021", "default"}
+    learning_rate : float
+    schedule : {"constant", "cosine"}
+    batch_size, epochs, patience : int
+    paper : dict
+        The figures printed in the paper for this row, by the names of `hcreg.evaluation.summarise`.
+    """
+
+    name: str
+    build: object
+    loss: keras.losses.Loss
+    build_arguments: dict = field(default_factory=dict)
+    input_shape: tuple = (128, 128, 1)
+    normalisation: str = "standardise"
+    augmentation: str = "zhang2021"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    batch_size: int = 16
+    epochs: int = 200
+    patience: int = 90
+    paper: dict = field(default_factory=dict)
+
+    def arguments(self):
+        """What decides the result, as ``run.json`` keeps it.
+
+        Returns
+        -------
+        dict of JSON values
+        """
+        build_arguments = dict(self.build_arguments)
+        if build_arguments.get("weights") not in (None, "imagenet"):
+            build_arguments["weights"] = Path(build_arguments["weights"]).name  # where it lay does not matter
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {
+            "row": self.name,
+            "builder": self.build.__name__,
+            "build_arguments": build_arguments,
+            "loss": {"name": loss["class_name"], **loss["config"]},
+            "input_shape": list(self.input_shape),
+            "normalisation": self.normalisation,
+            "augmentation": self.augmentation,
+            "learning_rate": self.learning_rate,
+            "schedule": self.schedule,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "patience": self.patience,
+        }
+
+
+def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
+    """Train a regressor on one part of a data set, choose its weights on a second, test it on a third.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    cache : hcreg.datasets.batches.ImageCache
+        Of the recipe's input size. One cache serves every run of a table, so no image is decoded twice.
+    split : dict
+        Subject ids under "training", "validation" and "test".
+    folder : path-like
+        Run folder. A run that was stopped goes on; one that is finished is read, not repeated.
+    fold : int
+        Number of the fold, for the table.
+    seed : int
+        With the fold, fixes initial weights, order, augmentation and dropout.
+    tensorboard, progress : bool
+        As in `hcreg.training.fit`.
+
+    Returns
+    -------
+    list of dict
+        The rows of ``predictions.csv``, one for each test image.
+    """
+    folder = Path(folder)
+    record = runs.open_run(folder, {**recipe.arguments(), "fold": fold, "seed": seed}, split)
+    if record["status"] == "finished":
+        return read_rows(folder / "predictions.csv")
+    started = time.perf_counter()
+    backend.seed_everything(seed)
+    keras.backend.clear_session()
+    parts = {part: cache.index_of(split[part]) for part in ("training", "validation", "test")}
+    scale_px = float(cache.hc_px[parts["training"]].max())
+    options = {
+        "batch_size": recipe.batch_size,
+        "normalisation": recipe.normalisation,
+        "num_channels": recipe.input_shape[2],
+        "seed": seed * 1000 + fold,
+    }
+    batches = Batches(
+        cache,
+        parts["training"],
+        scale_px,
+        spatial=AUGMENTATIONS[recipe.augmentation](),
+        shuffle=True,
+        **options,
+    )
+    validation = Batches(cache, parts["validation"], scale_px, **options)
+    model = recipe.build(input_shape=recipe.input_shape, seed=seed * 1000 + fold, **recipe.build_arguments)
+    history = training.fit(
+        model,
+        batches,
+        validation.arrays(),
+        folder,
+        loss=recipe.loss,
+        learning_rate=recipe.learning_rate,
+        schedule=recipe.schedule,
+        epochs=recipe.epochs,
+        patience=recipe.patience,
+        target_scale_px=scale_px,
+        tensorboard=tensorboard,
+        progress=f"{recipe.name}, fold {fold}" if progress else False,
+    )
+    constant = evaluation.constant_predictor(cache, parts["training"])
+    calibration = evaluation.predict_rows(model, validation, fold, constant)
+    rows = evaluation.predict_rows(model, Batches(cache, parts["test"], scale_px, **options), fold, constant)
+    rows = evaluation.with_intervals(rows, calibration)
+    write_rows(folder / "validation_predictions.csv", calibration)
+    write_rows(folder / "predictions.csv", rows)
+    runs.close_run(
+        folder,
+        record,
+        target_scale_px=scale_px,
+        **constant,
+        num_parameters=model.count_params(),
+        num_images={part: len(indices) for part, indices in parts.items()},
+        epochs_run=len(history),
+        best_epoch=min(history, key=lambda row: row["val_loss"])["epoch"],
+        training_seconds=sum(row["seconds"] for row in history),
+        seconds_of_last_session=time.perf_counter() - started,
+        peak_memory_mb=backend.peak_memory_mb(),
+    )
+    training.discard_state(folder)
+    return rows
+
+
+def grouped_folds(dataset, k=5, seed=0, validation_fraction=0.15):
+    """k splits of a data set into training, validation and test, no examination in two parts.
+
+    Parameters
+    ----------
+    dataset : sequence of HC18Record
+    k : int
+    seed : int
+    validation_fraction : float
+        Share of the images outside the test fold on which weights are chosen and intervals calibrated.
+
+    Returns
+    -------
+    list of k dict
+        Subject ids under "training", "validation" and "test"; the test parts are a partition of the data set.
+    """
+    subjects, groups, strata = _columns(dataset)
+    folds = []
+    for rest, test in splits.grouped_kfold(groups, k=k, strata=strata, seed=seed):
+        num_validation = round(validation_fraction * len(rest))
+        inner = splits.grouped_split(
+            groups[rest], sizes=(len(rest) - num_validation, num_validation), strata=strata[rest], seed=seed
+        )
+        parts = (rest[inner[0]], rest[inner[1]], test)
+        folds.append(_named(subjects, parts))
+    return folds
+
+
+def single_split(dataset, sizes=(600, 200, 199), seed=0):
+    """One split into training, validation and test, no examination in two parts.
+
+    Parameters
+    ----------
+    dataset : sequence of HC18Record
+    sizes : tuple of three numbers
+        Images in each part; scaled to the size of the data set.
+    seed : int
+
+    Returns
+    -------
+    dict
+        Subject ids under "training", "validation" and "test".
+    """
+    subjects, groups, strata = _columns(dataset)
+    scale = len(subjects) / sum(sizes)
+    validation, test = (round(size * scale) for size in sizes[1:])
+    counts = (len(subjects) - validation - test, validation, test)
+    return _named(subjects, splits.grouped_split(groups, sizes=counts, strata=strata, seed=seed))
+
+
+def _columns(dataset):
+    return tuple(
+        np.array([getattr(record, name) for record in dataset]) for name in ("subject_id", "examination_id", "trimester")
+    )
+
+
+def _named(subjects, parts):
+    return {name: [str(s) for s in subjects[part]] for name, part in zip(("training", "validation", "test"), parts)}

@@ -1,0 +1,221 @@
+"""Measure the head in a new image with a trained run: millimetres, interval, gestational age."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hcreg import evaluation, geometry, models, runs, statistics, training
+from hcreg.files import read_rows
+from hcreg.preprocessing.frames import input_image, normalise, place, working_image
+from hcreg.preprocessing.images import read_image
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured in one image.
+
+    Attributes
+    ----------
+    hc_mm : float
+        Head circumference.
+    hc_px : float
+        The same in pixels of the image, or of the finer axis where pixels are not square.
+    interval_mm : tuple of float (low, high)
+        Split-conformal prediction interval.
+    coverage : float
+        Nominal coverage of the interval.
+    gestational_age_weeks : float
+        From `hcreg.geometry.gestational_age_weeks`; NaN outside its range.
+    ellipse : Ellipse or None
+        The head's outline where the model finds one; None for direct regression.
+    """
+
+    hc_mm: float
+    hc_px: float
+    interval_mm: tuple
+    coverage: float
+    gestational_age_weeks: float
+    ellipse: geometry.Ellipse | None = None
+
+
+class TrainedRegressor:
+    """A finished run, ready to measure.
+
+    Parameters
+    ----------
+    folder : path-like
+        A run folder, or a folder that holds exactly one.
+
+    Attributes
+    ----------
+    model : keras.Model
+        With the best weights.
+    record : dict
+        The run's ``run.json``.
+    """
+
+    def __init__(self, folder):
+        self.folder = runs.find_run(folder)
+        self.record = runs.read_run(self.folder)
+        if self.record["status"] != "finished":
+            raise ValueError(
+                f"{self.folder} is not finished (status {self.record['status']!r}): run the training command again; "
+                "it goes on where it stopped."
+            )
+        arguments = self.record["arguments"]
+        self.input_shape = tuple(arguments["input_shape"])
+        self.normalisation = arguments["normalisation"]
+        self.scale_px = self.record["target_scale_px"]
+        build = getattr(models, arguments["builder"], None)
+        if build is None:
+            raise ValueError(
+                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, which this version of hcreg "
+                f"does not have. The run was made with hcreg {self.record.get('versions', {}).get('hcreg', 'unknown')}."
+            )
+        build_arguments = {**arguments["build_arguments"]}
+        if "weights" in build_arguments:
+            build_arguments["weights"] = None  # the trained weights follow
+        self.model = build(input_shape=self.input_shape, **build_arguments)
+        training.load_weights(self.model, self.folder / training.BEST_WEIGHTS)
+        self.scores_px = evaluation.conformal_scores(read_rows(self.folder / "validation_predictions.csv"))
+
+    def measure(self, image, pixel_size_mm, coverage=evaluation.COVERAGE):
+        """Measure one image.
+
+        Parameters
+        ----------
+        image, pixel_size_mm, coverage
+            As in `measure`.
+
+        Returns
+        -------
+        Measurement
+        """
+        return self.measure_many([image], [pixel_size_mm], coverage)[0]
+
+    def measure_many(self, images, pixel_sizes_mm, coverage=evaluation.COVERAGE, batch_size=16):
+        """Measure several images in batches.
+
+        Parameters
+        ----------
+        images : sequence of path-like or ndarray of shape (height_px, width_px)
+        pixel_sizes_mm : sequence of float or (float, float)
+        coverage : float
+        batch_size : int
+
+        Returns
+        -------
+        list of Measurement
+        """
+        if len(images) != len(pixel_sizes_mm):
+            raise ValueError(f"{len(images)} images need as many pixel sizes. Received: {len(pixel_sizes_mm)}.")
+        half_width_px = statistics.conformal_quantile(self.scores_px, coverage)
+        measurements = []
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            prepared = [self._prepare(*pair) for pair in zip(images[part], pixel_sizes_mm[part])]
+            inputs = np.concatenate([item[0] for item in prepared])
+            outputs = np.asarray(self.model.predict_on_batch(inputs), float).reshape(-1)
+            for output, (_, factor, pixel_size_mm) in zip(outputs, prepared):
+                hc_mm = output * self.scale_px / factor
+                half_width_mm = half_width_px / factor
+                measurements.append(
+                    Measurement(
+                        hc_mm=float(hc_mm),
+                        hc_px=float(hc_mm / pixel_size_mm),
+                        interval_mm=(float(max(0.0, hc_mm - half_width_mm)), float(hc_mm + half_width_mm)),
+                        coverage=float(coverage),
+                        gestational_age_weeks=_gestational_age_or_nan(hc_mm),
+                    )
+                )
+        return measurements
+
+    def _prepare(self, image, pixel_size_mm):
+        pixels, pixel_size_mm = _square_pixels(_as_grey(image), pixel_size_mm, image)
+        factor = place(pixels.shape).reference_px_per_image_px / pixel_size_mm
+        size = self.input_shape[:2]
+        resized = input_image(working_image(pixels, size), size)
+        if resized.min() == resized.max():
+            raise ValueError(f"{_describe(image)}: every pixel is the same; there is nothing to measure.")
+        return normalise(resized[None], self.normalisation, self.input_shape[2]), factor, pixel_size_mm
+
+
+def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
+    """Measure the fetal head circumference in one ultrasound image.
+
+    Parameters
+    ----------
+    image : path-like or ndarray of shape (height_px, width_px), uint8 or float in [0, 255]
+        One grey image of any size, as the scanner gave it.
+    model : path-like or TrainedRegressor
+        A run folder of `hcreg quickstart` or of an experiment. Load it once with `TrainedRegressor` to measure many.
+    pixel_size_mm : float or (float, float), mm
+        Size of a pixel, or its width and height where they differ; the image is then resampled to square pixels.
+    coverage : float
+        Of the prediction interval.
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    ValueError
+        If the image cannot be read, has several channels or no contrast, or the pixel size is not positive.
+    FileNotFoundError
+        If the image or run does not exist.
+    """
+    if not isinstance(model, TrainedRegressor):
+        model = TrainedRegressor(model)
+    return model.measure(image, pixel_size_mm, coverage)
+
+
+def _as_grey(image):
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    if image.ndim != 2:
+        raise ValueError(
+            f"An image has the shape (height_px, width_px). Received: an array of shape {image.shape}. "
+            "Pass one grey image; for a batch use TrainedRegressor.measure_many."
+        )
+    if not np.all(np.isfinite(image)):
+        raise ValueError("The image has pixels that are not finite (NaN or infinite).")
+    if image.dtype != np.uint8:
+        if image.min() < 0 or image.max() > 255 or image.max() <= 1:
+            raise ValueError(
+                f"Grey values must be from 0 to 255. Received: {image.dtype} from {image.min()} to {image.max()}. "
+                "Scale them to 0..255 first."
+            )
+        image = image.astype(np.float32)
+    return image
+
+
+def _square_pixels(image, pixel_size_mm, name):
+    sizes = np.atleast_1d(np.asarray(pixel_size_mm, float))
+    if sizes.shape not in ((1,), (2,)) or not np.all(np.isfinite(sizes)) or not np.all(sizes > 0):
+        raise ValueError(
+            f"{_describe(name)}: a pixel size is one positive number of mm, or two (width, height). "
+            f"Received: {pixel_size_mm!r}."
+        )
+    if len(sizes) == 1 or sizes[0] == sizes[1]:
+        return image, float(sizes[0])
+    size = float(sizes.min())
+    height, width = image.shape
+    shape = max(1, round(width * sizes[0] / size)), max(1, round(height * sizes[1] / size))
+    return cv2.resize(image, shape, interpolation=cv2.INTER_LINEAR), size
+
+
+def _gestational_age_or_nan(hc_mm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # outside Hadlock's range the age is NaN, and shown as such
+        return float(geometry.gestational_age_weeks(hc_mm))
+
+
+def _describe(image):
+    return str(image) if isinstance(image, (str, Path)) else "the image"

@@ -1,0 +1,185 @@
+"""Run folders: what was trained, on which split, with which versions, and how it ended.
+
+``runs/<experiment>/<row>/fold_<k>/`` holds ``run.json``, ``split.csv``, ``history.csv``, ``checkpoint.weights.h5``,
+``validation_predictions.csv``, ``predictions.csv`` and ``figures/``.
+"""
+
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from hcreg.files import read_json, write_json
+
+RUN_FILE = "run.json"
+PACKAGES = ("hcreg", "keras", "tensorflow", "jax", "numpy", "scipy", "opencv-python-headless", "scikit-learn")
+
+
+def open_run(folder, arguments, split):
+    """Begin a run, or go on with one that was stopped.
+
+    Parameters
+    ----------
+    folder : path-like
+    arguments : dict
+        Everything that decides the result: model, loss, schedule, seed, data.
+    split : dict of str to sequence of str
+        Subject ids by part: training, validation, test.
+
+    Returns
+    -------
+    dict
+        The record of ``run.json``; its ``status`` is ``"running"`` or, where nothing is left to do, ``"finished"``.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of other arguments or of another split, naming the differences.
+    """
+    from hcreg.datasets.splits import split_checksum, write_split
+
+    folder = Path(folder)
+    path = folder / RUN_FILE
+    checksum = split_checksum(split)
+    if path.is_file():
+        record = read_run(folder)
+        if record["split_checksum"] != checksum:
+            raise ValueError(
+                f"{folder} holds a run on another split (checksum {record['split_checksum']}, now {checksum}): its "
+                "test images may be among your training images. Choose another output folder, or remove this one."
+            )
+        differences = _differences(record["arguments"], arguments)
+        if differences:
+            raise ValueError(
+                f"{folder} holds a run of other arguments: {'; '.join(differences)}. "
+                "Use the same arguments to go on with it, choose another output folder, or remove this one."
+            )
+        return record
+    record = {"status": "running", "arguments": arguments, "split_checksum": checksum, **provenance()}
+    write_split(folder / "split.csv", split)
+    write_json(path, record)
+    return read_run(folder)
+
+
+def close_run(folder, record, **results):
+    """Mark a run as finished and add what came of it.
+
+    Parameters
+    ----------
+    folder : path-like
+    record : dict
+        As `open_run` returned it.
+    **results
+        Added to ``run.json``.
+    """
+    write_json(Path(folder) / RUN_FILE, {**record, **results, "status": "finished"})
+
+
+def read_run(folder):
+    """The record of a run folder.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is not a run, naming the run folders below it, if any.
+    ValueError
+        If ``run.json`` is damaged or lacks an entry.
+    """
+    path = Path(folder) / RUN_FILE
+    if not path.is_file():
+        below = sorted(str(found.parent) for found in Path(folder).glob("**/" + RUN_FILE))
+        hint = f"Did you mean {' or '.join(below[:3])}?" if below else "A run folder is what training wrote."
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no {RUN_FILE}. {hint}")
+    record = read_json(path)
+    missing = [name for name in ("status", "arguments", "split_checksum") if name not in record]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: it was not written by hcreg, or was cut off.")
+    return record
+
+
+def find_run(folder):
+    """The one run folder at or below a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        A run folder, or a folder that holds exactly one.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    found = sorted(path.parent for path in Path(folder).glob("**/" + RUN_FILE))
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder} holds {len(found)} runs; name one of them, such as {found[0]}."
+        )
+    read_run(folder)  # raises, saying what a run folder is
+    raise AssertionError("unreachable")
+
+
+def provenance():
+    """Versions, commit, device and time of a run.
+
+    Returns
+    -------
+    dict
+    """
+    from hcreg import backend
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "commit": git_commit(),
+        "device": backend.device_report(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def git_commit():
+    """Commit of the checkout hcreg runs from, with ``+`` where files were changed since.
+
+    Returns
+    -------
+    str or None
+        None where hcreg was installed without its history.
+    """
+    source = Path(__file__).resolve().parent
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        tracked = subprocess.run(
+            ["git", "-C", str(source), "ls-files", "--error-unmatch", "__init__.py"],
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if tracked.returncode == 0 else None
+
+
+def _differences(before, now, prefix=""):
+    found = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} was {old!r} and is now {new!r}")
+    return found

@@ -1,0 +1,289 @@
+"""Train a Keras model so that a stop at any moment loses at most the current epoch.
+
+After each epoch `fit` writes the whole state of training (weights, optimiser, random-number states, history) and,
+where the validation loss fell, the best weights. Called again on the same folder it goes on from there, and ends
+with the same weights to the bit as a run that was never stopped.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from hcreg.files import write_rows, written_whole
+from hcreg.progress import progress_bar
+
+BEST_WEIGHTS = "checkpoint.weights.h5"
+STATE = "training_state.npz"
+HISTORY = "history.csv"
+
+
+def fit(
+    model,
+    training,
+    validation,
+    folder,
+    *,
+    loss,
+    learning_rate=1e-3,
+    schedule="constant",
+    epochs=200,
+    patience=90,
+    target_scale_px=1.0,
+    tensorboard=False,
+    progress=True,
+):
+    """Train with Adam until the validation loss has not fallen for `patience` epochs, and keep the best weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Uncompiled; its output is a head circumference over `target_scale_px`.
+    training : hcreg.datasets.batches.Batches
+        Or any `keras.utils.PyDataset` with an attribute ``epoch`` that is set before each epoch.
+    validation : tuple of ndarray (images, targets)
+    folder : path-like
+        Where ``checkpoint.weights.h5`` (best weights), ``history.csv`` and, until training ends,
+        ``training_state.npz`` go. If a state is there, training goes on from it.
+    loss : keras.losses.Loss
+    learning_rate : float
+    schedule : {"constant", "cosine"}
+        Cosine falls to zero over `epochs`, after a warm-up over the first 5 % of the steps.
+    epochs : int
+        At most so many, those before an interruption counted in.
+    patience : int
+        Stop when so many epochs have gone by since the lowest validation loss.
+    target_scale_px : float, reference px
+        Turns the mean absolute error of the history into pixels.
+    tensorboard : bool
+        Write TensorBoard logs to ``folder/tensorboard``.
+    progress : bool or str
+        Show a progress bar; a string names the run in it.
+
+    Returns
+    -------
+    list of dict
+        One row an epoch: epoch (from 1), loss, val_loss, mae_px, val_mae_px, learning_rate, seconds. The model holds
+        the best weights.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite, naming the epoch and what to do; the best weights so far stay in `folder`.
+    ValueError
+        If the saved state does not fit the model.
+    OSError
+        If the disk is full: the state and best weights of the epoch before stay intact.
+
+    Notes
+    -----
+    With targets in [0, 1] and delta >= 1 the Huber loss is exactly half the MSE: equal gradients up to a factor
+    that Adam ignores, so the two rows of a table then differ by chance only.
+    """
+    folder = Path(folder)
+    if epochs < 1 or patience < 1:
+        raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
+    rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, metrics=[keras.metrics.MeanAbsoluteError("mae")])
+    keeper = _Keeper(training, folder, patience, target_scale_px)
+    keeper.restore(model)
+    if not keeper.finished(epochs):
+        callbacks = [keeper]
+        if tensorboard:
+            callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
+        with contextlib.ExitStack() as stack:
+            if progress:
+                shown = _EpochProgress(keeper, epochs, training.num_batches, progress)
+                stack.callback(shown.close)
+                callbacks.append(shown)
+            model.fit(
+                training,
+                validation_data=validation,
+                validation_batch_size=training.batch_size,
+                initial_epoch=len(keeper.history),
+                epochs=epochs,
+                shuffle=False,  # the data set draws its own order from seed and epoch
+                verbose=0,
+                callbacks=callbacks,
+            )
+    load_weights(model, folder / BEST_WEIGHTS)
+    return keeper.history
+
+
+def discard_state(folder):
+    """Remove what only a resume needs, once a run is finished.
+
+    Parameters
+    ----------
+    folder : path-like
+    """
+    (Path(folder) / STATE).unlink(missing_ok=True)
+
+
+def load_weights(model, path):
+    """Load a weights file, and say which file it was if it does not fit.
+
+    Parameters
+    ----------
+    model : keras.Model
+    path : path-like
+        A ``.weights.h5`` file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or was written by another architecture.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist: the run was stopped before its first epoch ended. Run it again.")
+    try:
+        model.load_weights(str(path))
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} does not fit the model {model.name!r} of {model.count_params():,} parameters: it is damaged or was "
+            f"written by another architecture. Use the run folder's own run.json, or train again. (Keras: {error})"
+        ) from error
+
+
+def _learning_rate(schedule, learning_rate, num_steps):
+    if not learning_rate > 0:
+        raise ValueError(f"The learning rate must be positive. Received: {learning_rate}.")
+    if schedule == "constant":
+        return learning_rate
+    if schedule == "cosine":
+        warmup = max(1, round(0.05 * num_steps))
+        return keras.optimizers.schedules.CosineDecay(
+            learning_rate / 10, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
+        )
+    raise ValueError(f"A schedule is 'constant' or 'cosine'. Received: {schedule!r}.")
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Writes history, best weights and the state of training after each epoch; stops at the end of patience."""
+
+    def __init__(self, training, folder, patience, target_scale_px):
+        super().__init__()
+        self.training, self.folder, self.patience, self.scale = training, folder, patience, target_scale_px
+        self.history = []
+
+    @property
+    def best(self):
+        """The history row of the lowest validation loss, None before the first epoch."""
+        return min(self.history, key=lambda row: row["val_loss"], default=None)
+
+    def finished(self, epochs):
+        """Whether there is nothing left to train."""
+        if not self.history:
+            return False
+        return len(self.history) >= epochs or len(self.history) - self.best["epoch"] >= self.patience
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.training.epoch = epoch
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        for name in ("loss", "val_loss"):
+            if not np.isfinite(logs[name]):
+                kept = f"the weights of epoch {self.best['epoch']} are kept" if self.history else "no weights are kept"
+                raise FloatingPointError(
+                    f"{name} became {logs[name]} in epoch {epoch + 1} of {self.folder}: training diverged; {kept}. "
+                    f"Try a learning rate below {learning_rate:.3g}, and run `hcreg check` on the data."
+                )
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(logs["loss"]),
+            "val_loss": float(logs["val_loss"]),
+            "mae_px": float(logs["mae"]) * self.scale,
+            "val_mae_px": float(logs["val_mae"]) * self.scale,
+            "learning_rate": learning_rate,
+            "seconds": time.perf_counter() - self.started,
+        }
+        self.history.append(row)
+        if self.best is row:
+            with written_whole(self.folder / BEST_WEIGHTS, suffix=".weights.h5") as partial:
+                self.model.save_weights(str(partial), overwrite=True)
+        self._write_state()
+        write_rows(self.folder / HISTORY, self.history)
+        if len(self.history) - self.best["epoch"] >= self.patience:
+            self.model.stop_training = True
+
+    def _variables(self, model):
+        model.optimizer.build(model.trainable_variables)
+        return [*model.variables, *model.optimizer.variables]
+
+    def _write_state(self):
+        arrays = {
+            f"variable_{index}": keras.ops.convert_to_numpy(variable)
+            for index, variable in enumerate(self._variables(self.model))
+        }
+        with written_whole(self.folder / STATE) as partial, open(partial, "wb") as file:
+            np.savez(file, history=json.dumps(self.history), **arrays)
+
+    def restore(self, model):
+        """Set the model to the saved state, if there is one."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return
+        try:
+            with np.load(path) as state:
+                history = json.loads(str(state["history"]))
+                arrays = [state[f"variable_{index}"] for index in range(len(state.files) - 1)]
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read ({error}). Remove it to train this run from its start.") from error
+        variables = self._variables(model)
+        found = [array.shape for array in arrays]
+        expected = [tuple(variable.shape) for variable in variables]
+        if found != expected:
+            raise ValueError(
+                f"{path} does not fit the model {model.name!r}: it holds {len(found)} variables of "
+                f"{sum(map(_size, found)):,} numbers, the model and its optimiser have {len(expected)} of "
+                f"{sum(map(_size, expected)):,}. It is another model's run: choose another folder, or remove this one."
+            )
+        for variable, array in zip(variables, arrays):
+            variable.assign(array)
+        self.history = history
+
+
+class _EpochProgress(keras.callbacks.Callback):
+    """Shows epochs and batches as they pass, with the best validation error so far."""
+
+    def __init__(self, keeper, epochs, num_batches, title):
+        super().__init__()
+        self.keeper, self.epochs, self.num_batches = keeper, epochs, num_batches
+        self.title = title if isinstance(title, str) else "training"
+        self.bar = progress_bar()
+
+    def on_train_begin(self, logs=None):
+        done = len(self.keeper.history)
+        if done:
+            print(f"{self.title}: going on after epoch {done}", file=sys.stderr)
+        self.task = self.bar.add_task(self.title, total=self.epochs * self.num_batches, completed=done * self.num_batches)
+        self.bar.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch, logs=None):
+        last, best = self.keeper.history[-1], self.keeper.best
+        text = (
+            f"{self.title}: epoch {last['epoch']}/{self.epochs}, validation error {last['val_mae_px']:.1f} px "
+            f"(best loss in epoch {best['epoch']}: {best['val_mae_px']:.1f} px)"
+        )
+        self.bar.update(self.task, description=text)
+        if self.bar.disable and last["epoch"] % max(1, self.epochs // 10) == 0:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self):
+        """Give the terminal back; called when training was interrupted too."""
+        self.bar.stop()
+
+
+def _size(shape):
+    return int(np.prod(shape, dtype=np.int64))
