@@ -113,6 +113,30 @@ def conformal_scores(rows):
     return np.abs(_column(rows, "y_pred_mm") - _column(rows, "y_true_mm")) * _column(rows, "reference_px_per_mm")
 
 
+def constant_rows(rows):
+    """The rows with the constant predictor's guess in place of the network's, and no interval.
+
+    Parameters
+    ----------
+    rows : list of dict
+
+    Returns
+    -------
+    list of dict
+    """
+    nothing = float("nan")
+    return [
+        {
+            **row,
+            "y_pred_mm": row["constant_mm"],
+            "y_pred_px": row["constant_px"] / (row["reference_px_per_mm"] * row["pixel_size_mm"]),
+            "interval_low_mm": nothing,
+            "interval_high_mm": nothing,
+        }
+        for row in rows
+    ]
+
+
 def summarise(rows):
     """The numbers of one table row, over all subjects at once.
 
@@ -126,7 +150,7 @@ def summarise(rows):
     dict
         Counts; MAE with its SD over subjects, median and 95th percentile of the absolute error, bias, RMSE (mm); MAE
         in px; PMAE (percent); R2; SD over the folds' MAEs (``fold_sd_mm``, NaN for one fold); coverage and mean width
-        of the intervals; the constant predictor's MAE (mm, px) and PMAE.
+        of the intervals (NaN where there are none); the constant predictor's MAE (mm, px) and PMAE.
 
     Raises
     ------
@@ -145,7 +169,8 @@ def summarise(rows):
     folds = np.array([row["fold"] for row in rows])
     fold_maes = [errors_mm[folds == fold].mean() for fold in np.unique(folds)]
     low, high = _column(rows, "interval_low_mm"), _column(rows, "interval_high_mm")
-    constant_px = _column(rows, "constant_px") * true_px / (true_mm * _column(rows, "reference_px_per_mm"))
+    known = not np.any(np.isnan(low) | np.isnan(high))
+    constant = constant_rows(rows)
     return {
         "num_subjects": len(rows),
         "num_examinations": len({row["examination_id"] for row in rows}),
@@ -161,10 +186,10 @@ def summarise(rows):
         "pmae_percent": metrics.percentage_mean_absolute_error(true_mm, pred_mm),
         "r2": metrics.r2_score(true_mm, pred_mm) if len(rows) > 1 else float("nan"),
         "fold_sd_mm": float(np.std(fold_maes, ddof=1)) if len(fold_maes) > 1 else float("nan"),
-        "coverage": float(np.mean((low <= true_mm) & (true_mm <= high))),
+        "coverage": float(np.mean((low <= true_mm) & (true_mm <= high))) if known else float("nan"),
         "mean_interval_width_mm": float(np.mean(high - low)),
         "constant_mae_mm": metrics.mean_absolute_error(true_mm, _column(rows, "constant_mm")),
-        "constant_mae_px": metrics.mean_absolute_error(true_px, constant_px),
+        "constant_mae_px": metrics.mean_absolute_error(true_px, _column(constant, "y_pred_px")),
         "constant_pmae_percent": metrics.percentage_mean_absolute_error(true_mm, _column(rows, "constant_mm")),
     }
 

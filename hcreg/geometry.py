@@ -34,8 +34,10 @@ FIT_METHODS = ("boundary", "moments")
 _COLLINEAR = 1e-3
 
 # Pixels of a drawn outline may lie this far from the fitted ellipse (root mean square, as a part of the minor
-# semi-axis). Rings a quarter as thick as they are wide stay below; a filled ellipse has 0.25 or more.
+# semi-axis). A stroke as thick as 40 % of the radius stays below; a filled ellipse has 0.34.
 _OUTLINE_SPREAD = 0.15
+# Length of outline averaged to one point of its centre line: a few pixels, so that each point has several.
+_SECTOR_PX = 4.0
 
 # Hadlock 1984: the regression and the menstrual ages, in weeks, of the fetuses it was made from.
 _HADLOCK_COEFFICIENTS = (8.96, 0.540, 0.0003)
@@ -65,8 +67,8 @@ def ellipse_circumference(a, b):
 
     Notes
     -----
-    The relative error is below 1e-9 for an axis ratio b/a of 0.47 or more (4e-10 at 0.5; 1e-5 at 0.1; 4e-4
-    at 0): far below a pixel for heads, whose axis ratio is 0.6 to 1.
+    The relative error is below 1e-9 for an axis ratio b/a of 0.48 or more (5e-10 at 0.5, 1.2e-5 at 0.1, 4e-4
+    at 0). HC18's heads have 0.66 to 0.96.
 
     Departure from the paper: its text prints "b = (a-b)²/(a+b)²", a misprint for h, and calls a and b axes.
 
@@ -272,7 +274,8 @@ def resize_matrix(from_shape, to_shape):
 def fit_ellipse(mask, method="boundary", spacing_mm=1.0):
     """Fit an ellipse to a filled mask.
 
-    The connected component of the largest area is kept, its holes filled.
+    The connected component of the largest area is kept, its holes filled. For a drawn outline use
+    :func:`fit_ellipse_outline`: here it would count as filled, up to the pen's outer edge.
 
     Parameters
     ----------
@@ -281,8 +284,8 @@ def fit_ellipse(mask, method="boundary", spacing_mm=1.0):
     method : {"boundary", "moments"}
         "boundary": least squares on the points where the boundary crosses the pixel grid. Points on the
         image's border are left out, so a head cut by the border is completed.
-        "moments": closed form from centroid and covariance, whose eigenvalues are a²/4 and b²/4. Steadier on
-        ragged masks; wrong on heads cut by the border.
+        "moments": closed form from centroid and covariance, whose eigenvalues are a²/4 and b²/4. As accurate
+        on whole heads and twice as fast; wrong on heads cut by the border, and blind to probabilities.
     spacing_mm : float or (x, y), mm
         Size of a pixel. Only the ratio of x to y matters: least squares is done in mm, where distances mean
         something if a resize has changed the two differently. The result is in pixels all the same.
@@ -304,6 +307,10 @@ def fit_ellipse(mask, method="boundary", spacing_mm=1.0):
     half a pixel too small (-2 mm of head circumference at 128x128). Here each pair of neighbours, one in,
     one out, gives one point between them: half way, or, for probabilities, where their linear interpolation
     is 0.5.
+
+    On perfect masks of random heads at 0.135 mm/px the head circumference errs by 0.006 mm on average (0.02
+    at most) at 800x540. At 128x128 the pixel grid itself allows no better than 0.07 mm (0.3 at most), 0.016
+    mm from probabilities; the mean error stays below 0.02 mm.
 
     Departure from the paper's code: it keeps the contour with most points; the paper says largest area, as
     here.
@@ -350,7 +357,13 @@ def fit_ellipse_outline(outline, spacing_mm=1.0):
 
     Notes
     -----
-    All pixels of the pen are fitted. A pen of width w moves the radius r by w²/(12 r), 0.01 px for w = 3 and r = 100.
+    Fitting all pixels of the pen gives too large an ellipse (0.5 mm of head circumference for a pen of 3 px
+    at 128x128), since a curved stroke has more pixels outside its centre line than inside. So the pixels of
+    each short piece are averaged to one point of the centre line first. On the HC18 annotations the
+    circumference agrees with the CSV file within 0.006 mm on average, 0.04 mm at most.
+
+    ``cv2.ellipse`` draws a polygon of 72 sides: rings drawn with it are 0.1 px too small, and are measured
+    so.
     """
     values, level = _checked_mask(outline)
     rows, columns = np.nonzero(values > level)
@@ -358,17 +371,30 @@ def fit_ellipse_outline(outline, spacing_mm=1.0):
         raise ValueError("the outline is empty: no pixel of it is set.")
     points = np.stack([columns, rows], axis=1).astype(np.float64)
     ellipse = fit_ellipse_points(points, spacing_mm=spacing_mm)
-    centered = points - (ellipse.center_x_px, ellipse.center_y_px)
-    radii = np.linalg.norm(centered @ np.linalg.inv(ellipse._matrix).T, axis=1)
+    on_circle = (points - (ellipse.center_x_px, ellipse.center_y_px)) @ np.linalg.inv(ellipse._matrix).T
+    radii = np.linalg.norm(on_circle, axis=1)
     spread = float(np.sqrt(np.mean((radii - 1.0) ** 2)))
     if spread > _OUTLINE_SPREAD:
         raise ValueError(
             "the set pixels do not lie along one ellipse: their distance from the best one is "
             f"{100 * spread:.0f} % of its radius (root mean square), at most {100 * _OUTLINE_SPREAD:.0f} % "
-            "was expected. "
-            "If the mask is filled, use fit_ellipse; if it holds other marks, remove them."
+            "was expected. If the mask is filled, use fit_ellipse; if it holds other marks, remove them."
         )
-    return ellipse
+    # One point per sector, its pixels' mean angle and harmonic mean radius: outer pixels outnumber inner
+    # ones in proportion to the radius, and the weights 1/r undo that.
+    angles = np.arctan2(on_circle[:, 1], on_circle[:, 0])
+    num_sectors = max(math.ceil(ellipse.circumference_px / _SECTOR_PX), 12)
+    sectors = np.minimum((angles + np.pi) * (num_sectors / (2 * np.pi)), num_sectors - 1).astype(int)
+    counts = np.bincount(sectors)
+    # Where the image's border cuts the stroke along its length, what is left lies to one side of the line.
+    border = (rows == 0) | (columns == 0) | (rows == values.shape[0] - 1) | (columns == values.shape[1] - 1)
+    used = (counts > 0) & (np.bincount(sectors, border) == 0)
+    counts = counts[used]
+    radii = counts / np.bincount(sectors, 1.0 / np.maximum(radii, 0.1))[used]
+    angles = np.bincount(sectors, angles)[used] / counts
+    center = np.array([ellipse.center_x_px, ellipse.center_y_px])
+    line = center + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ ellipse._matrix.T
+    return fit_ellipse_points(line, spacing_mm=spacing_mm)
 
 
 def fit_ellipse_points(points, spacing_mm=1.0):
@@ -396,7 +422,8 @@ def fit_ellipse_points(points, spacing_mm=1.0):
     The approximate-mean-square fit (Taubin 1991, ``cv2.fitEllipseAMS``). Over 150 random heads cut by the
     border, with noise of 5 px on each point (0.135 mm/px), it erred by 0.24 mm on average,
     ``cv2.fitEllipse`` by 0.37 and ``cv2.fitEllipseDirect`` by 0.50; on whole, clean heads the three agree
-    within 0.01 mm.
+    within 0.01 mm. Least squares finds *some* ellipse for any points off a line; :func:`fit_ellipse_outline`
+    checks that they lie along it.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 2:
@@ -588,6 +615,8 @@ def _boundary_points(values, level, inside, offset):
     for step_x, step_y in ((1, 0), (0, 1)):
         first = inside[: inside.shape[0] - step_y, : inside.shape[1] - step_x]
         second = inside[step_y:, step_x:]
+        if first.size == 0:  # a window one pixel wide has no neighbours that way, and OpenCV refuses it
+            continue
         changes = cv2.findNonZero(cv2.bitwise_xor(np.ascontiguousarray(first), np.ascontiguousarray(second)))
         if changes is None:
             continue
@@ -603,8 +632,9 @@ def _not_too_thin(ellipse):
     """The ellipse of a mask, refused where it is no wider than the pixels it is made of."""
     if ellipse.semi_axis_b_px < 1.0:
         raise ValueError(
-            f"the mask's largest component is too thin: its ellipse has semi-axes {ellipse.semi_axis_a_px:.2f} "
-            f"and {ellipse.semi_axis_b_px:.2f} px, at least 1 px was expected. Check the segmentation."
+            f"the mask's largest component is too thin: its ellipse has the semi-axes "
+            f"{ellipse.semi_axis_a_px:.2f} and {ellipse.semi_axis_b_px:.2f} px, at least 1 px was expected. "
+            "Check the segmentation."
         )
     return ellipse
 

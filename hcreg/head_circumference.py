@@ -1,7 +1,7 @@
 """Train and test one head-circumference regressor on one split, into one run folder."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -53,6 +53,20 @@ class Recipe:
     epochs: int = 200
     patience: int = 90
     paper: dict = field(default_factory=dict)
+
+    def with_loss(self, suffix, loss):
+        """The same recipe with another loss, named after it.
+
+        Parameters
+        ----------
+        suffix : str
+        loss : keras.losses.Loss
+
+        Returns
+        -------
+        Recipe
+        """
+        return replace(self, name=f"{self.name}_{suffix}", loss=loss)
 
     def arguments(self):
         """What decides the result, as ``run.json`` keeps it.
@@ -145,6 +159,8 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
         progress=f"{recipe.name}, fold {fold}" if progress else False,
     )
     constant = evaluation.constant_predictor(cache, parts["training"])
+    unaugmented = Batches(cache, parts["training"], scale_px, **options)
+    write_rows(folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant))
     calibration = evaluation.predict_rows(model, validation, fold, constant)
     rows = evaluation.predict_rows(model, Batches(cache, parts["test"], scale_px, **options), fold, constant)
     rows = evaluation.with_intervals(rows, calibration)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from hcreg import statistics
@@ -186,19 +187,25 @@ def actual_against_predicted(rows):
         One point an image, coloured by trimester; thin bars are the intervals, where the rows have them.
     """
     rows, y_true_mm, y_pred_mm, remark = _true_and_predicted_mm(rows)
-    figure, (axes,) = _new(6.2)
-    ends = np.array([min(y_true_mm.min(), y_pred_mm.min()), max(y_true_mm.max(), y_pred_mm.max())])
-    ends += np.array([-1, 1]) * (0.04 * np.ptp(ends) + 1)
-    axes.plot(ends, ends, color="black", linewidth=1.2, label="perfect: predicted = true")
+    figure, (axes,) = _new(6.0)
     low_mm, high_mm = _column(rows, "interval_low_mm"), _column(rows, "interval_high_mm")
-    if (np.isfinite(low_mm) & np.isfinite(high_mm)).any():
-        axes.vlines(y_true_mm, low_mm, high_mm, color=GREY, alpha=0.35, linewidth=1, label="interval")
+    bounded = np.isfinite(low_mm) & np.isfinite(high_mm)
+    shown_mm = np.concatenate([y_true_mm, y_pred_mm, low_mm[bounded], high_mm[bounded]])
+    margin_mm = 0.03 * np.ptp(shown_mm) + 1
+    ends = np.array([shown_mm.min() - margin_mm, shown_mm.max() + margin_mm])
+    axes.plot(ends, ends, color="black", linewidth=1.2, label="perfect: predicted = true")
+    if bounded.any():
+        bars = y_true_mm[bounded], low_mm[bounded], high_mm[bounded]
+        axes.vlines(*bars, color=GREY, alpha=0.35, linewidth=1, label="prediction interval")
     _scatter_by_trimester(axes, rows, y_true_mm, y_pred_mm)
     mae_mm = np.abs(y_pred_mm - y_true_mm).mean()
     _dress(axes, TRUE_LABEL, PREDICTED_LABEL, f"{len(rows)} images, MAE {mae_mm:.1f} mm{remark}")
     axes.set_xlim(ends)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(fontsize=10, frameon=False, loc="upper left")
+    axes.set_ylim(ends)
+    axes.set_aspect("equal", adjustable="box")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.legend(fontsize=10, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
     return figure
 
 
@@ -292,7 +299,7 @@ def bland_altman(rows):
     Parameters
     ----------
     rows : sequence of dict
-        The per-subject table, at least two images.
+        The per-subject table, at least three images.
 
     Returns
     -------
@@ -309,16 +316,16 @@ def bland_altman(rows):
     _scatter_by_trimester(axes, rows, (y_true_mm + y_pred_mm) / 2, y_pred_mm - y_true_mm)
     axes.axhline(0, color="black", linewidth=0.8)
     lines = (
-        ("upper limit", result.upper_limit, result.upper_limit_interval, RED, "--"),
+        ("upper limit", result.upper, result.upper_interval, RED, "--"),
         ("bias", result.bias, result.bias_interval, PURPLE, "-"),
-        ("lower limit", result.lower_limit, result.lower_limit_interval, RED, "--"),
+        ("lower limit", result.lower, result.lower_interval, RED, "--"),
     )
     for name, value_mm, (low_mm, high_mm), colour, line in lines:
         axes.axhspan(low_mm, high_mm, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value_mm, color=colour, linestyle=line, linewidth=1.6)
         text = f" {name}\n {value_mm:+.1f} mm".replace("-", "−")
         axes.annotate(
-            text, (1, value_mm), xycoords=("axes fraction", "data"), fontsize=10, color=colour, va="center"
+            text, (1, value_mm), xycoords=("axes fraction", "data"), fontsize=10, color="black", va="center"
         )
     _dress(axes, "mean of true and predicted HC (mm)", ERROR_LABEL, remark.strip())
     handles, labels = axes.get_legend_handles_labels()
@@ -449,11 +456,13 @@ def cases(rows, load_image, load_ellipse=None, worst=True, num=6):
     chosen = rank_cases(rows, worst, num)
     if not chosen:
         raise ValueError("No row has a finite prediction, so there are no best cases to draw.")
+    images = [np.asarray(load_image(row["subject_id"])) for row in chosen]
     num_rows = -(-len(chosen) // 3)
-    figure, panels = _new(3.15 * num_rows + 0.35, num_rows, 3)
+    tallest = max(image.shape[0] / image.shape[1] for image in images)
+    figure, panels = _new((_WIDTH_INCH / 3 * tallest + 0.65) * num_rows + 0.4, num_rows, 3)
     drawn = {}
-    for axes, row in zip(panels, chosen):
-        image = np.asarray(load_image(row["subject_id"]))
+    for axes, row, image in zip(panels, chosen, images):
+        axes.set_anchor("N")
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
         ellipse = load_ellipse(row["subject_id"]) if load_ellipse else None
         ratio = row["y_pred_mm"] / row["y_true_mm"]
@@ -498,9 +507,11 @@ def _scale_bar(axes, shape, pixel_size_mm):
     length_px = _SCALE_BAR_MM / pixel_size_mm
     if np.isfinite(length_px) and length_px < 0.8 * width:
         right, y = 0.97 * width, 0.95 * height
-        axes.plot([right - length_px, right], [y, y], "-", color="white", linewidth=2.5)
-        box = {"color": "white", "fontsize": 8, "ha": "right", "va": "bottom"}
-        axes.text(right, y - 0.015 * height, f"{_SCALE_BAR_MM} mm", **box)
+        dark_edge = [withStroke(linewidth=4, foreground="black")]  # seen on bright tissue too
+        bar = [right - length_px, right], [y, y]
+        axes.plot(*bar, "-", color="white", linewidth=2.5, path_effects=dark_edge, solid_capstyle="butt")
+        style = {"color": "white", "fontsize": 8, "ha": "right", "va": "bottom", "path_effects": dark_edge}
+        axes.text(right, y - 0.015 * height, f"{_SCALE_BAR_MM} mm", **style)
 
 
 def regression_figures(rows, history_rows=None, parts=None, load_image=None, load_ellipse=None, num_cases=6):

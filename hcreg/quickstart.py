@@ -10,9 +10,8 @@ import keras
 
 from hcreg import evaluation, head_circumference, models, plotting, report, runs, training
 from hcreg.datasets import HC18, synthetic
-from hcreg.datasets.batches import ImageCache
+from hcreg.datasets.batches import read_images
 from hcreg.files import read_rows
-from hcreg.progress import progress_bar
 
 NUM_EXAMINATIONS = 220
 RECIPE = head_circumference.Recipe(
@@ -74,23 +73,6 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
     )
 
 
-def read_images(dataset, input_shape):
-    """Decode a data set once, with a progress bar.
-
-    Parameters
-    ----------
-    dataset : sequence of HC18Record
-    input_shape : tuple of int (height_px, width_px, channels)
-
-    Returns
-    -------
-    ImageCache
-    """
-    with progress_bar() as bar:
-        task = bar.add_task("reading images", total=len(dataset))
-        return ImageCache(dataset, input_shape, progress=lambda done: bar.update(task, completed=done))
-
-
 def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed):
     """Write the report of one run, and its figures into the run folder.
 
@@ -125,9 +107,6 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
         plotting.save(figure, run_folder / "figures" / f"{name}.png")
     arguments = record["arguments"]
     kind = "synthetic ultrasound images in HC18's layout" if synthetic else "ultrasound images of the HC18 data set"
-    constant = [
-        {**row, "y_pred_mm": row["constant_mm"], "y_pred_px": row["constant_mm"] / row["pixel_size_mm"]} for row in rows
-    ]
     return report.regression_report(
         path,
         title="Fetal head circumference by direct regression",
@@ -153,7 +132,7 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
         },
         history=history,
         splits=parts,
-        constant_summary=evaluation.summarise(constant),
+        constant_summary=evaluation.summarise(evaluation.constant_rows(rows)),
         interval_level=evaluation.COVERAGE,
         synthetic=synthetic,
     )

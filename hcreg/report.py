@@ -237,7 +237,7 @@ SUMMARY_KEYS = (
 )
 # fmt: on
 _TRIMESTERS = {1: "First", 2: "Second", 3: "Third"}
-_NO_INTERVAL = "the run made no prediction intervals"
+_NO_INTERVAL = "no finite interval: not made, or too few images to calibrate it"
 _NO_CONSTANT = "not computed for the constant guess"
 
 FIGURES = {
@@ -258,12 +258,12 @@ FIGURES = {
         "intervals.",
     ),
     "error_by_trimester": (
-        "Absolute errors by trimester: points are images, the box is the middle half, the diamond the mean.",
+        "Absolute errors by trimester: points are images, box the middle half, diamond the mean.",
         "Compare the mean with that of the constant guess below each box: a trimester with few training "
         "images often does worse.",
     ),
     "fold_spread": (
-        "Absolute errors in each cross-validation fold; the dashed line is the mean over all folds.",
+        "Absolute errors by cross-validation fold (box: middle half, diamond: mean); dashed: mean over all.",
         "Folds that differ little mean that the result does not hang on which images were left out.",
     ),
     "head_circumference_distribution": (
@@ -295,8 +295,8 @@ _ERROR_FIGURES = (
 
 GLOSSARY = {
     "HC, head circumference": (
-        "The length of the outline of the fetal skull, taken as an ellipse, in mm. The true value comes "
-        "from the annotation of a trained reader."
+        "The length of the outline of the fetal skull, taken as an ellipse, in mm. The true value comes from "
+        "the annotation of a trained reader, or, in synthetic images, from the ellipse that was drawn."
     ),
     "px": (
         "Pixels of the original image. A length in px times the pixel size (mm) is the length in mm; "
@@ -330,6 +330,11 @@ GLOSSARY = {
     "Conformal interval": (
         "A range around a prediction, as wide as the errors on images set aside for calibration demand. "
         "It contains the true HC as often as promised if new images are like those."
+    ),
+    "SD, standard deviation": "How much single values differ from their mean.",
+    "Fold": (
+        "In cross-validation the images are divided into folds; each fold in turn is predicted by a network "
+        "trained on the others, so that every image is predicted once."
     ),
     "Examination": (
         "One visit of one patient, with one or more images. All images of an examination stay in one part"
@@ -404,11 +409,11 @@ def regression_report(
     ValueError
         If a summary lacks a key, a figure has a name without a caption, or the coverage is no fraction.
     """
-    for name, part in {
-        "summary": summary,
-        **{f"by_trimester[{key}]": part for key, part in by_trimester.items()},
-    }.items():
-        _check_summary(name, part)
+    _check_summary("summary", summary)
+    for trimester, part in by_trimester.items():
+        _check_summary(f"by_trimester[{trimester}]", part)
+    if constant_summary:
+        _check_summary("constant_summary", constant_summary)
     unknown = [name for name in figures if name not in FIGURES]
     if unknown:
         raise ValueError(
@@ -478,11 +483,9 @@ def headline(summary, unseen=True):
     if not _finite(constant_mm):
         return f"{text}."
     text += f" (constant guess: {_shown(constant_mm)} mm)."
-    return (
-        text
-        if mae_mm < constant_mm
-        else f"{text} It is no better than guessing the same value for every image."
-    )
+    if mae_mm >= constant_mm:
+        text += " It is no better than guessing the same value for every image."
+    return text
 
 
 def _count(number, noun):
@@ -494,91 +497,48 @@ def _pictures(figures, names):
 
 
 def _results(summary, constant_summary, interval_level):
-    constant = dict(constant_summary or {})
-    for key in ("mae_mm", "mae_px", "pmae_percent"):
-        constant.setdefault(key, summary[f"constant_{key}"])
+    constant = {key: summary[f"constant_{key}"] for key in ("mae_mm", "mae_px", "pmae_percent")}
+    compared = constant if constant_summary else ()
+    differing = [key for key in compared if not _same(constant_summary[key], constant[key])]
+    if "mae_mm" in differing:
+        raise ValueError(
+            "constant_summary must be of the same rows as summary. Its mae_mm is "
+            f"{constant_summary['mae_mm']}, but the summary's constant_mae_mm is {constant['mae_mm']}."
+        )
+    constant = {**(constant_summary or {}), **constant}
+    if "mae_px" in differing:
+        constant["mae_sd_px"] = None  # of a guess made in mm; the MAE shown is that of a guess made in px
     constant |= {"coverage": None, "mean_interval_width_mm": None}
-    promised = f"; promised: {100 * interval_level:.0f} %" if interval_level else ""
-    no_guess_interval = "a constant guess comes without an interval"
-    one_fold = "there is one fold only, so nothing to compare"
-    # label, key, key of the spread, decimals, signed, reasons if missing (network, constant), how to read it
+    promise = f", {100 * interval_level:.0f} %" if interval_level else ""
     lines = (
-        ("Mean absolute error ± SD over images (mm)", "mae_mm", "mae_sd_mm", 1, False, "lower is better"),
-        ("Median absolute error (mm)", "median_ae_mm", None, 1, False, "half of the images do better"),
-        (
-            "95th percentile of the absolute error (mm)",
-            "p95_ae_mm",
-            None,
-            1,
-            False,
-            "1 image in 20 does worse",
-        ),
-        (
-            "Bias, mean of predicted − true (mm)",
-            "bias_mm",
-            None,
-            1,
-            True,
-            "0 is best; plus: measured too large",
-        ),
-        (
-            "Root mean squared error (mm)",
-            "rmse_mm",
-            None,
-            1,
-            False,
-            "lower is better; weighs large errors more",
-        ),
-        (
-            "Mean absolute error ± SD over images (px)",
-            "mae_px",
-            "mae_sd_px",
-            1,
-            False,
-            "in pixels of the original image",
-        ),
-        (
-            "Percentage mean absolute error (%)",
-            "pmae_percent",
-            None,
-            1,
-            False,
-            "error relative to the true value",
-        ),
-        ("R² (no unit)", "r2", None, 3, False, "1 is perfect; 0 or less: no use"),
-        (
-            "SD of the mean absolute error between folds (mm)",
-            "fold_sd_mm",
-            None,
-            1,
-            False,
-            "lower is steadier",
-        ),
-        (
-            "Intervals that contain the true value (%)",
-            "coverage",
-            None,
-            1,
-            False,
-            f"should be near the promise{promised}",
-        ),
-        ("Mean width of the intervals (mm)", "mean_interval_width_mm", None, 1, False, "narrower is better"),
+        ("Mean absolute error ± SD over images (mm)", "mae_mm", "lower is better"),
+        ("Median absolute error (mm)", "median_ae_mm", "half of the images do better"),
+        ("95th percentile of the absolute error (mm)", "p95_ae_mm", "1 image in 20 does worse"),
+        ("Bias, mean of predicted − true (mm)", "bias_mm", "0 is best; plus: measured too large"),
+        ("Root mean squared error (mm)", "rmse_mm", "lower is better; large errors weigh more"),
+        ("Mean absolute error ± SD over images (px)", "mae_px", "in pixels of the original image"),
+        ("Percentage mean absolute error (%)", "pmae_percent", "error relative to the true value"),
+        ("R² (no unit)", "r2", "1 is perfect; 0 or less: no use"),
+        ("SD of the mean absolute error between folds (mm)", "fold_sd_mm", "lower is steadier"),
+        ("Intervals that contain the true HC (%)", "coverage", f"should be near what is promised{promise}"),
+        ("Mean width of the intervals (mm)", "mean_interval_width_mm", "narrower is better"),
     )
-    why = {
-        "coverage": (_NO_INTERVAL, no_guess_interval),
-        "mean_interval_width_mm": (_NO_INTERVAL, no_guess_interval),
+    spreads = {"mae_mm": "mae_sd_mm", "mae_px": "mae_sd_px"}
+    one_fold = "there is one fold only, so nothing to compare"
+    no_interval = (_NO_INTERVAL, "a constant guess comes without an interval")
+    reasons = {
+        "coverage": no_interval,
+        "mean_interval_width_mm": no_interval,
+        "fold_sd_mm": (one_fold, one_fold),
     }
-    why["fold_sd_mm"] = (one_fold, one_fold)
-    why["r2"] = ("R² needs at least two images that differ",) * 2
-    default = ("not every image has a prediction", _NO_CONSTANT)
+    usual_reasons = ("not every image has a prediction, or there are too few images", _NO_CONSTANT)
     rows = []
-    for label, key, spread, digits, signed, meaning in lines:
+    for label, key, meaning in lines:
         cells = []
-        for source, reason in zip((summary, constant), why.get(key, default)):
-            value = _scaled(source, key)
-            if key not in source:
-                reason = _NO_CONSTANT
-            cells.append(Number(value, digits, source.get(spread) if spread else None, signed, reason))
+        for source, reason in zip((summary, constant), reasons.get(key, usual_reasons)):
+            value, spread = _shown_value(source, key), source.get(spreads.get(key))
+            reason = reason if key in source else _NO_CONSTANT
+            cells.append(Number(value, 3 if key == "r2" else 1, spread, key == "bias_mm", reason))
         rows.append((label, *cells, meaning))
     caption = (
         f"The network on {_count(summary['num_subjects'], 'image')} of "
@@ -589,14 +549,21 @@ def _results(summary, constant_summary, interval_level):
     return Section("Result", tables=(table,))
 
 
-def _scaled(summary, key):
+def _same(a, b):
+    return not (_finite(a) and _finite(b)) or math.isclose(a, b, rel_tol=1e-6)
+
+
+def _shown_value(summary, key):
+    """Coverage becomes a percentage; without finite intervals it says nothing, and is missing."""
     value = summary.get(key)
-    return 100 * value if key == "coverage" and value is not None else value
+    if key != "coverage" or value is None:
+        return value
+    return 100 * value if _finite(summary.get("mean_interval_width_mm")) else None
 
 
 def _results_by_trimester(summary, by_trimester):
     columns = ("Trimester", "Images", "Examinations", "MAE ± SD (mm)", "MAE, constant guess (mm)")
-    columns += ("PMAE (%)", "PMAE, constant guess (%)", "Bias (mm)", "Intervals that hold (%)")
+    columns += ("PMAE (%)", "PMAE, constant guess (%)", "Bias (mm)", "Intervals that contain the true HC (%)")
     named = [(_TRIMESTERS.get(key, str(key)), by_trimester[key]) for key in sorted(by_trimester)]
     rows = tuple(
         (
@@ -608,7 +575,7 @@ def _results_by_trimester(summary, by_trimester):
             Number(part["pmae_percent"]),
             Number(part["constant_pmae_percent"]),
             Number(part["bias_mm"], signed=True),
-            Number(_scaled(part, "coverage"), reason=_NO_INTERVAL),
+            Number(_shown_value(part, "coverage"), reason=_NO_INTERVAL),
         )
         for name, part in [*named, ("All", summary)]
     )
@@ -660,11 +627,11 @@ def _data(description, splits, shared, figures):
                     Number(hc_mm[-1] if hc_mm else None, reason=unknown),
                 )
             )
-        columns = ("Part", "Images", "Examinations", "Images, 1st trimester", "2nd", "3rd")
+        by_trimester = [f"{name} trimester (images)" for name in _TRIMESTERS.values()]
+        columns = ("Part", "Images", "Examinations", *by_trimester)
         columns += ("Smallest HC (mm)", "Median HC (mm)", "Largest HC (mm)")
-        tables.append(
-            Table(columns, tuple(rows), "How the data were split; images of one examination belong together.")
-        )
+        caption = "How the data were split; images of one examination belong together."
+        tables.append(Table(columns, tuple(rows), caption))
         fair = "No examination is in two parts, so the network was tested on examinations it had never seen."
         paragraphs.append(f"The test is not a fair one: {shared}" if shared else fair)
     pictures = _pictures(figures, ("head_circumference_distribution",))
@@ -684,29 +651,14 @@ def _network(description, history, figures):
                 f"Training ran for {_count(len(history), 'epoch')} (passes over the training images). The "
                 f"weights of epoch {int(best['epoch'])}, which has the lowest {kind} loss, were kept."
             )
-    return Section(
-        "The network and its training", tuple(paragraphs), pictures=_pictures(figures, ("history_curves",))
-    )
+    pictures = _pictures(figures, ("history_curves",))
+    return Section("The network and its training", tuple(paragraphs), pictures=pictures)
 
 
 def _each_image(rows):
-    columns = (
-        "Image",
-        "Examination",
-        "Fold",
-        "Trimester",
-        "Pixel size (mm)",
-        "True HC (mm)",
-        "Predicted HC (mm)",
-    )
-    columns += (
-        "Error (mm)",
-        "Error (%)",
-        "Constant guess (mm)",
-        "Interval from (mm)",
-        "to (mm)",
-        "Contains the true HC",
-    )
+    columns = ("Image", "Examination", "Fold", "Trimester", "Pixel size (mm)", "True HC (mm)")
+    columns += ("Predicted HC (mm)", "Error (mm)", "Error (%)", "Constant guess (mm)")
+    columns += ("Interval from (mm)", "to (mm)", "Contains the true HC")
 
     def error_mm(row):
         return row["y_pred_mm"] - row["y_true_mm"]
@@ -740,7 +692,7 @@ def _each_image(rows):
         )
     folded = f"Show the table of {_count(len(table_rows), 'image')}"
     caption = (
-        "Every image, the largest error first. The file predictions.csv of the run holds the same and more."
+        "Every image, the largest error first; predictions.csv in the run's folder holds the same and more."
     )
     return Section("Each image", tables=(Table(columns, tuple(table_rows), caption, collapsed=folded),))
 
@@ -758,12 +710,8 @@ def _reproduce(provenance):
         label = str(key).replace("_", " ").capitalize()
         rows.append((label, Number(None, reason="not recorded") if missing else str(value)))
     command = str(provenance.get("command") or "")
-    text = (
-        "This command, with these versions and this seed, repeats the run:"
-        if command
-        else "The run was made with:"
-    )
-    table = Table(("Item", "Value"), tuple(rows), "Where the numbers come from.")
+    text = "This command repeats the run, given these versions:" if command else "The run was made with:"
+    table = Table(("Item", "Value"), tuple(rows), "How the run was made.")
     return Section("How to reproduce", (text,), code=command, tables=(table,))
 
 
@@ -771,12 +719,13 @@ def _limits(synthetic, caveats):
     points = [
         f"This is {_NOT_A_DEVICE}. Nobody has tested it for clinical use.",
         "The errors hold for images like these: other scanners, operators or populations may do worse.",
-        "The true values are annotations by a person, who has an error of measurement too.",
         "Mean errors hide single failures: look at the worst cases and at the 95th percentile.",
         "Intervals keep their promise over many images together, not for each kind of head by itself.",
     ]
     if synthetic:
-        points.insert(
-            1, "The images are synthetic; nothing here says how well the network would do on real ones."
+        points.append(
+            "The images are synthetic; nothing here says how well the network would do on real ones."
         )
+    else:
+        points.append("The true values are annotations by a person, who has an error of measurement too.")
     return Section("What to keep in mind", points=(*points, *caveats))

@@ -27,3 +27,40 @@ def densenet121_weights():
     if not path.is_file():
         pytest.skip(f"no DenseNet121 weights at {path}; set HCREG_DENSENET121 to their path to run this test")
     return path
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    """A small synthetic HC18 folder."""
+    from hcreg.datasets import synthetic
+
+    root = tmp_path_factory.mktemp("cohort") / "HC18"
+    synthetic.fetal_head(root, 24, seed=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_run(cohort, tmp_path_factory):
+    """A finished run on the small cohort: two epochs, enough to be loaded and measured with."""
+    import keras
+
+    from hcreg import head_circumference, models
+    from hcreg.datasets import HC18
+    from hcreg.datasets.batches import read_images
+
+    dataset = HC18(cohort)
+    recipe = head_circumference.Recipe(
+        "small", models.cnn_263k, keras.losses.MeanAbsoluteError(), input_shape=(64, 64, 1), epochs=2, patience=2
+    )
+    split = head_circumference.single_split(dataset, sizes=(3, 1, 1))
+    cache = read_images(dataset, recipe.input_shape)
+    folder = tmp_path_factory.mktemp("runs") / "small" / "fold_0"
+    rows = head_circumference.run(recipe, cache, split, folder, progress=False)
+    return {
+        "dataset": dataset,
+        "recipe": recipe,
+        "split": split,
+        "cache": cache,
+        "folder": folder,
+        "rows": rows,
+    }

@@ -20,6 +20,7 @@ from hcreg.preprocessing.frames import (
     place,
     working_image,
 )
+from hcreg.progress import progress_bar
 
 
 class ImageCache:
@@ -241,3 +242,20 @@ class Batches(keras.utils.PyDataset):
     def _targets(self, hc_px):
         targets = np.asarray(hc_px, np.float64)[:, None] / self.target_scale_px
         return targets.astype(np.float32)
+
+
+def read_images(dataset, input_shape):
+    """Decode a data set once, with a progress bar.
+
+    Parameters
+    ----------
+    dataset : sequence of HC18Record
+    input_shape : tuple of int (height_px, width_px, channels)
+
+    Returns
+    -------
+    ImageCache
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("reading images", total=len(dataset))
+        return ImageCache(dataset, input_shape, progress=lambda done: bar.update(task, completed=done))

@@ -1,11 +1,10 @@
-"""HC18: two-dimensional ultrasound of the fetal head with its outline and circumference, read as downloaded."""
+"""HC18: 2-D ultrasound of the fetal head with its outline and circumference, read as downloaded."""
 
 import csv
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -103,8 +102,8 @@ class HC18Record:
         Raises
         ------
         ValueError
-            If this is a test image, the annotation is not of the image's size, or is neither the outline of an
-            ellipse nor a filled one. The file is named.
+            If this is a test image, the annotation is not of the image's size, or is neither the outline
+            of an ellipse nor a filled one. The file is named.
         """
         return self._ellipse_and_mask()[0]
 
@@ -115,14 +114,14 @@ class HC18Record:
     def _ellipse_and_mask(self, image_shape=None):
         if self.annotation_path is None:
             raise ValueError(
-                f"{self.image_path} has no annotation: HC18 keeps those of its test set to itself. Use split='train'."
+                f"{self.image_path} has no annotation: the test set's are not public. Use split='train'."
             )
         annotation = read_image(self.annotation_path)
         shape = self.image().shape if image_shape is None else image_shape
         if annotation.shape != shape:
             raise ValueError(
-                f"{self.annotation_path} is {annotation.shape[1]} x {annotation.shape[0]} pixels but its image "
-                f"{self.image_path.name} is {shape[1]} x {shape[0]}. Take both from one download, not resized."
+                f"{self.annotation_path} is {annotation.shape[1]} x {annotation.shape[0]} pixels but "
+                f"its image {self.image_path.name} is {shape[1]} x {shape[0]}. Take both from one download."
             )
         try:
             return ellipse_of_annotation(annotation)
@@ -152,9 +151,10 @@ def ellipse_of_annotation(annotation):
 
     Notes
     -----
-    Which of the two it is, is told by the thickest place of what is drawn, in proportion to its extent: below 1/4
-    for an outline (0.02 at most in HC18), above 1/2 for a filled ellipse. A head that the image's border cuts leaves
-    open arcs, which filling would miss (4 of 806 in HC18): their ellipse is fitted all the same.
+    Which of the two it is, is told by the thickest place of what is drawn, in proportion to its extent:
+    below 1/4 for an outline (0.02 at most in HC18), above 1/2 for a filled ellipse. A head that the
+    image's border cuts leaves open arcs, which filling would miss (4 of 806 in HC18): their ellipse is
+    fitted all the same.
     """
     drawn = annotation > annotation.max() / 2
     if not drawn.any():
@@ -168,19 +168,32 @@ def ellipse_of_annotation(annotation):
     thickness = 2 * cv2.distanceTransform(window, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max() - 1
     filling = thickness / min(width, height)
     _require_one_head(drawn, is_outline=filling < 0.25)
-    if filling < 0.25:
-        ellipse = fit_ellipse_outline(drawn)
-        return ellipse, ellipse.mask(drawn.shape)
-    if filling > 0.5:
-        ellipse = fit_ellipse(drawn)
-        of_ellipse = ellipse.mask(drawn.shape)
-        overlap = 2 * np.count_nonzero(of_ellipse & drawn) / (of_ellipse.sum() + drawn.sum())
-        if overlap > 0.95:
-            return ellipse, drawn
+    try:
+        if filling < 0.25:
+            ellipse = fit_ellipse_outline(drawn)
+            if _share_near(drawn, ellipse, thickness) > 0.95:
+                return ellipse, ellipse.mask(drawn.shape)
+        elif filling > 0.5:
+            ellipse = fit_ellipse(drawn)
+            of_ellipse = ellipse.mask(drawn.shape)
+            if 2 * np.count_nonzero(of_ellipse & drawn) / (of_ellipse.sum() + drawn.sum()) > 0.95:
+                return ellipse, drawn
+        reason = ""
+    except ValueError as error:
+        reason = f" ({error})"
     raise ValueError(
         "this annotation is neither the thin outline of an ellipse nor a filled one. "
-        "Expected HC18's own annotation, or a mask of the head alone, bright on black."
+        f"Expected HC18's own annotation, or a mask of the head alone, bright on black.{reason}"
     )
+
+
+def _share_near(drawn, ellipse, thickness_px):
+    """Give the share of the drawn pixels near the ellipse: within 5 % of its radius, or a pen's width."""
+    a, b = ellipse.semi_axis_a_px, ellipse.semi_axis_b_px
+    width = min(max(0.05, (thickness_px + 2) / b), 0.5)
+    outer = replace(ellipse, semi_axis_a_px=a * (1 + width), semi_axis_b_px=b * (1 + width)).mask(drawn.shape)
+    inner = replace(ellipse, semi_axis_a_px=a * (1 - width), semi_axis_b_px=b * (1 - width)).mask(drawn.shape)
+    return np.count_nonzero(drawn & outer & ~inner) / np.count_nonzero(drawn)
 
 
 def _require_one_head(drawn, is_outline):
@@ -194,7 +207,8 @@ def _require_one_head(drawn, is_outline):
     # The border may cut one outline into several arcs; whether these lie on one ellipse, the fit tells.
     if not (is_outline and cut.all()):
         raise ValueError(
-            f"this annotation holds {num_labels - 1} separate things; expected one head. Remove marks, text and specks."
+            f"this annotation holds {num_labels - 1} separate things; expected one head. "
+            "Remove marks, text and specks."
         )
 
 
@@ -206,28 +220,29 @@ class HC18(Sequence):
     root : str or path-like
         Folder that holds ``training_set`` and ``training_set_pixel_size_and_HC.csv`` (``test_set`` and
         ``test_set_pixel_size.csv`` for the test set). A zip unpacked into a folder of its own name
-        (``training_set/training_set``), one folder around everything, and the ``training_set`` folder itself are
+        (``training_set/training_set``), one folder around all, and the ``training_set`` folder itself are
         understood too.
     split : {"train", "test"}
         The training set has annotations and circumferences, the test set only pixel sizes.
     strict : bool
-        Whether to raise at once when something is wrong. False leaves the faulty images out and keeps the reasons,
-        which `check` returns: for looking at a broken folder, not for training on it.
+        Whether to raise at once when something is wrong. False leaves the faulty images out and keeps the
+        reasons, which `check` returns: for looking at a broken folder, not for training on it.
 
     Attributes
     ----------
     subjects : list of str
         Subject ids, in the order of the CSV, which is that of the records.
     examinations : list of str
-        Examination ids, each once, in the same order. For a split, group by ``[r.examination_id for r in data]``.
+        Examination ids, each once, in the same order. For a split, group by each record's own id:
+        ``[record.examination_id for record in data]``.
 
     Raises
     ------
     FileNotFoundError
         If the folder, the CSV, an image of a row or an annotation is missing.
     ValueError
-        If the CSV's header or a number in it is wrong, a value is impossible, a row comes twice, an image has no row
-        or a file's name is not HC18's. The file and the row are named.
+        If the CSV's header or a number in it is wrong, a value is impossible, a row comes twice, an image
+        has no row or a file's name is not HC18's. The file and the row are named.
 
     See Also
     --------
@@ -237,15 +252,15 @@ class HC18(Sequence):
     -----
     :Licence: CC BY 4.0; cite heuvel2018hc18.
     :Version: Zenodo record 1327317 (2018).
-    :Size: 999 training images of 806 examinations (642, 141, 17, 6 with 1, 2, 3, 4 images), 335 test images. 975
-        training images are 800 x 540 pixels, the others a little larger or smaller. Read on use: 100 MB in all.
+    :Size: 999 training images of 806 examinations (642, 141, 17, 6 with 1, 2, 3, 4 images), 335 test
+        images. 975 training images are 800 x 540 pixels, the others a little larger or smaller.
     :Orientation: as on the machine's screen, x to the right, y down; the head lies at any angle.
     :Units: pixels are square, 0.0494 to 0.3933 mm; circumferences are 44.3 to 346.4 mm.
-    :Trimester: by the examination's number, 000-132, 133-696, 697-805: 165, 693 and 141 images.
+    :Trimester: by the examination's number, 000-132, 133-696, 697 and above: 165, 693 and 141 images.
 
-    Facts seen in the data, none of them a fault: the images of one examination mostly differ in pixel size, up to a
-    factor of 2 (zoom), and in circumference, up to a factor of 1.27; annotations are closed outlines 1 to 3 pixels
-    thick, but where the head leaves the image the outline is an open arc.
+    Facts seen in the data, none of them a fault: the images of one examination mostly differ in pixel
+    size, up to a factor of 2 (zoom), and in circumference, up to a factor of 1.27; annotations are closed
+    outlines 1 to 3 pixels thick, but where the head leaves the image the outline is an open arc.
 
     Constructing lists the folder and reads the CSV; images are read when a record is asked for them.
 
@@ -294,9 +309,10 @@ class HC18(Sequence):
         Returns
         -------
         list of Problem
-            Empty if all is well. Beyond what the constructor refuses: unreadable files, images of one single value,
-            annotations of another size than their image, with no ellipse or several things in them, and
-            circumferences that differ from the annotation's by more than 1 mm and more than 1 %.
+            Empty if all is well. Beyond what the constructor refuses: unreadable files, images of one
+            single value, annotations of another size than their image, with no ellipse or several things
+            in them, and circumferences that differ from the annotation's by more than 1 mm and more than
+            1 %.
         """
         problems = list(self._problems)
         for number, record in enumerate(self._records, start=1):
@@ -357,7 +373,7 @@ class HC18(Sequence):
                 message = f"{where}, which is not in {folder}. Copy the image there, or remove the row."
                 self._problem(csv_path, "row without image", message)
             elif self.split == "train" and annotation_path is None:
-                message = f"has no annotation {match['subject']}_Annotation.png beside it. Copy it from the download."
+                message = f"has no annotation {match['subject']}_Annotation.png beside it. Copy it there."
                 self._problem(image_path, "image without annotation", message)
             elif pixel_size_mm is not None:
                 trimester = _trimester(match["examination"]) if self.split == "train" else None
@@ -396,7 +412,7 @@ class HC18(Sequence):
         return images, annotations
 
     def _read_csv(self, base, folder):
-        """Rows by file name, (line, pixel size, HC), with None for a number that is wrong; None if unreadable."""
+        """Rows by file name, (line, pixel size, HC) with None for a wrong number; None if unreadable."""
         name = _CSV_FILES[self.split]
         path = next((p / name for p in (base, folder.parent, folder) if (p / name).is_file()), None)
         if path is None:
@@ -438,10 +454,11 @@ class HC18(Sequence):
             file_name = cells[header.index("filename")].strip()
             match = _NAME.fullmatch(file_name)
             if match is None or match["annotation"]:
-                message = f"line {line}: {file_name!r} is no image of HC18, expected a name like 010_HC.png or 010_2HC.png."
+                message = f"line {line}: {file_name!r} is no image of HC18, expected a name like 010_2HC.png."
                 self._problem(path, "name in CSV", message)
             elif file_name in rows:
-                message = f"line {line}: {file_name} has a row already, in line {rows[file_name][0]}. Keep one of them."
+                first = rows[file_name][0]
+                message = f"line {line}: {file_name} has a row already, in line {first}. Keep one of them."
                 self._problem(path, "duplicate row", message)
             elif numbers is None:
                 rows[file_name] = (line, None, None)
@@ -504,7 +521,7 @@ def _problems_of(record):
     if difference_mm > max(1.0, 0.01 * record.hc_mm):
         message = (
             f"its ellipse has a circumference of {fitted_mm:.2f} mm, the CSV says {record.hc_mm:.2f} mm. "
-            "Expected within 1 mm or 1 %: the annotation, the pixel size or the circumference is another image's."
+            "Expected within 1 mm or 1 %: one of annotation, pixel size and circumference is another image's."
         )
         problems.append(Problem(record.annotation_path, message, "circumference"))
     return problems
@@ -544,7 +561,7 @@ def _no_folder(root, split):
         return "there is no such folder. Give the folder that holds training_set and test_set."
     if not root.is_dir():
         return "is a file; expected the folder that holds training_set. Unpack the archive first."
-    message = f"holds no {_FOLDERS[split]}. Expected HC18's folder, with {_FOLDERS[split]} and {_CSV_FILES[split]} in it."
+    message = f"holds no {_FOLDERS[split]}. Expected HC18's folder, with that and {_CSV_FILES[split]} in it."
     if (root / f"{_FOLDERS[split]}.zip").is_file():
         message += f" Unpack {_FOLDERS[split]}.zip there."
     return message

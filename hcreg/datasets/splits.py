@@ -46,11 +46,12 @@ def grouped_kfold(groups, k=5, strata=None, seed=0):
     zhang2021biometrics draws five independent random test sets of 200 images, which overlap and leak
     examinations. This is a true partition.
 
-    Groups are taken largest first, in a pseudo-random order among equals, and each goes to the fold that has
-    least of its stratum, then least of all. The order comes from SHA-256 of the seed and the group's name, not
-    from a random generator, so a fold depends on no library's version, nor on the order of the samples.
-    On HC18 its balance equals that of scikit-learn's StratifiedGroupKFold, which rests on NumPy's generator: over
-    30 seeds the five folds differ by at most one image, in all and in each trimester, with either.
+    Groups are taken largest first, in a pseudo-random order among equals, and each goes to the fold that
+    has least of its stratum, then least of all. The order comes from SHA-256 of the seed and the group's
+    name, not from a random generator, so a fold depends on no library's version, nor on the order of the
+    samples. On HC18 its balance equals that of scikit-learn's StratifiedGroupKFold, which rests on
+    NumPy's generator: over 30 seeds the five folds differ by at most one image, in all and in each
+    trimester, with either.
 
     Examples
     --------
@@ -142,7 +143,7 @@ def split_checksum(subject_ids_by_part):
 
     Examples
     --------
-    >>> split_checksum([["001_HC"], ["002_HC", "003_HC"]]) == split_checksum([["001_HC"], ["003_HC", "002_HC"]])
+    >>> split_checksum([["001"], ["002", "003"]]) == split_checksum([["001"], ["003", "002"]])
     True
     """
     part_of = _part_of_subject(subject_ids_by_part)
@@ -262,8 +263,8 @@ def _table_of_groups(groups, strata):
     for name, label in zip(names, labels):
         if stratum_of.setdefault(name, label) != label:
             raise ValueError(
-                f"Group {name!r} has two strata, {stratum_of[name]!r} and {label!r}; a group stays in one part, "
-                "so it needs one. Give all of its samples the same."
+                f"Group {name!r} has two strata, {stratum_of[name]!r} and {label!r}; a group stays "
+                "in one part, so it needs one. Give all of its samples the same."
             )
     return Counter(names), stratum_of
 

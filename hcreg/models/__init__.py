@@ -1,6 +1,7 @@
 """Builders of networks: each returns an uncompiled `keras.Model` with named layers.
 
-Imported plainly, not lazily: a builder and its module may share a name (``unet``), and then the builder has to win.
+Imported plainly, not lazily: a builder and its module may share a name (``unet``), and then the builder has
+to win.
 """
 
 from hcreg.models.backbone import backbone_names, backbone_regressor

@@ -1,8 +1,8 @@
-"""Regression of the head circumference on any backbone of `keras.applications`, and what all regressors share.
+"""Regression of head circumference on any backbone of `keras.applications`, and what all regressors share.
 
-Shared are the check of the input shape, the output layer and the seeding (`check_input_shape`, `regression_output`,
-`with_seed`). The backbone is laid into the regressor layer by layer, not nested as one layer, so that
-``model.get_layer("block5_conv3")`` can be tapped.
+Shared are the check of the input shape, the output layer and the seeding (`check_input_shape`,
+`regression_output`, `with_seed`). The backbone is laid into the regressor layer by layer, not nested as one
+layer, so that ``model.get_layer("block5_conv3")`` can be tapped.
 """
 
 import copy
@@ -58,16 +58,19 @@ def backbone_regressor(
     input_shape : tuple of int
         ``(height, width, channels)``; height and width may be None with a head that pools.
     weights : {None, "imagenet"} or path
-        None draws the weights at random, and nothing is downloaded. "imagenet" fetches Keras's own file. A path is a
-        local file for the backbone without its top layers: a ``.weights.h5`` file, or a ``..._notop.h5`` file as
-        Keras offers for download. A ``.weights.h5`` file of a whole regressor on this backbone serves too.
+        None draws the weights at random, and nothing is downloaded. "imagenet" fetches Keras's own file. A
+        path is a local file for the backbone without its top layers: a ``.weights.h5`` file, or a
+        ``..._notop.h5`` file as Keras offers for download. A ``.weights.h5`` file of a whole regressor on
+        this backbone serves too.
     head : {"gap", "flatten"} or callable
-        What stands between the backbone's feature maps and the output layer: global average pooling or flattening,
-        then dropout; or a function from the feature maps ``(batch, height, width, channels)`` to ``(batch, units)``.
+        What stands between the backbone's feature maps and the output layer: global average pooling or
+        flattening, then dropout; or a function from the feature maps ``(batch, height, width, channels)`` to
+        ``(batch, units)``.
     dropout_rate : float in [0, 1)
         Of the two named heads; a callable head brings its own.
     trainable_backbone : bool
-        If False, the backbone's weights stay as they are, and its batch normalisation stays in inference mode.
+        If False, the backbone's weights stay as they are, and its batch normalisation stays in inference
+        mode.
     seed : int, optional
         Fixes the initial weights and the dropout masks, see `with_seed`. Loaded weights stay as loaded.
     name : str, optional
@@ -83,30 +86,30 @@ def backbone_regressor(
     Raises
     ------
     ValueError
-        For an unknown backbone or head, an `input_shape` the backbone or head cannot take, or a weight file that
-        does not fit.
+        For an unknown backbone or head, an `input_shape` the backbone or head cannot take, or a weight file
+        that does not fit.
     FileNotFoundError
         If there is no file at the path `weights`.
     ConnectionError
         If "imagenet" was asked for and cannot be fetched.
 
-    Notes
-    -----
-    Intensities: those of the weights, i.e. RGB from 0 to 255 through the backbone's own ``preprocess_input``, come
-    closest to what ImageNet weights saw; the shared pipeline's per-image standardised grey, repeated to three
-    channels, is near it for backbones with ImageNet mean and standard deviation (DenseNet), and fits all random
-    weights. EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3 hold their preprocessing as layers and expect 0
-    to 255; all but the first go without it with ``include_preprocessing=False``.
+    Notes ----- Intensities: those of the weights, i.e. RGB from 0 to 255 through the backbone's own
+    ``preprocess_input``, come closest to what ImageNet weights saw; the shared pipeline's per-image
+    standardised grey, repeated to three channels, is near it for backbones with ImageNet mean and standard
+    deviation (DenseNet), and fits all random weights. EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3
+    hold their preprocessing as layers and expect 0 to 255; all but the first go without it with
+    ``include_preprocessing=False``.
 
-    EfficientNetB0 to B7 have one scaling layer more in Keras when built with ``weights="imagenet"``. Without it the
-    same weights, loaded from a path, would see intensities half as large, and without a warning. Three-channel
-    inputs get that layer here whatever `weights` is.
+    EfficientNetB0 to B7 have one scaling layer more in Keras when built with ``weights="imagenet"``. Without
+    it the same weights, loaded from a path, would see intensities half as large, and without a warning.
+    Three-channel inputs get that layer here whatever `weights` is.
 
-    The default head, global average pooling, dropout 0.3 and one linear unit, has as many weights as feature maps and
-    takes any image size: no paper's, but the smallest head that works, and 50 times smaller than a flattened one.
+    The default head, global average pooling, dropout 0.3 and one linear unit, has as many weights as feature
+    maps and takes any image size: no paper's, but the smallest head that works, and 50 times smaller than a
+    flattened one.
 
-    The output layer computes in float32 under mixed precision as well. In bfloat16 neighbouring numbers near 1 are
-    0.0039 apart, which for a largest circumference of 346 mm is a step of 1.4 mm.
+    The output layer computes in float32 under mixed precision as well. In bfloat16 neighbouring numbers near
+    1 are 0.0039 apart, which for a largest circumference of 346 mm is a step of 1.4 mm.
 
     Examples
     --------
@@ -120,12 +123,14 @@ def backbone_regressor(
     path = _weights_path(weights)
     if weights == "imagenet" and shape[-1] != 3:
         raise ValueError(
-            f'weights="imagenet" of {backbone} expects 3 channels. Received: input_shape={shape}, with {shape[-1]}. '
-            "Repeat a grey image to three channels (numpy.repeat(images, 3, axis=-1)) and pass "
+            f'weights="imagenet" of {backbone} expects 3 channels. Received: input_shape={shape}, with '
+            f"{shape[-1]}. Repeat a grey image to three channels (numpy.repeat(images, 3, axis=-1)) and pass "
             f"input_shape={(*shape[:2], 3)}, or pass weights=None."
         )
 
-    body = _build_body(application, backbone, shape, "imagenet" if weights == "imagenet" else None, backbone_options)
+    body = _build_body(
+        application, backbone, shape, "imagenet" if weights == "imagenet" else None, backbone_options
+    )
     if path is not None:
         _load_weights(body, backbone, shape, path)
     body.trainable = trainable_backbone
@@ -133,10 +138,12 @@ def backbone_regressor(
     features = make_features(body.output)
     if len(features.shape) != 2:
         raise ValueError(
-            f"A head maps feature maps (batch, height, width, channels) to (batch, units). Received from {head!r}: "
-            f"{tuple(features.shape)}. Pool or flatten in it."
+            "A head maps feature maps (batch, height, width, channels) to (batch, units). Received from "
+            f"{head!r}: {tuple(features.shape)}. Pool or flatten in it."
         )
-    model = keras.Model(body.input, regression_output(features), name=name or f"{backbone.lower()}_regressor")
+    # inputs[0], not input: a list there would make Keras warn at every call with a plain array.
+    output = regression_output(features)
+    model = keras.Model(body.inputs[0], output, name=name or f"{backbone.lower()}_regressor")
     if seed is None:
         return model
     seeded = with_seed(model, seed)
@@ -191,8 +198,8 @@ def check_input_shape(input_shape, may_vary=False, smallest=1, example=(128, 128
     if not sides_fit or not _is_whole(shape[2]) or shape[2] < 1:
         varying = ", or None where the image size varies" if may_vary else ""
         raise ValueError(
-            f"input_shape is (height, width, channels) in whole numbers, height and width at least {smallest} px"
-            f"{varying}. Received: {input_shape!r}. Pass for example {example}."
+            "input_shape is (height, width, channels) in whole numbers, height and width at least "
+            f"{smallest} px{varying}. Received: {input_shape!r}. Pass for example {example}."
         )
     return shape
 
@@ -209,14 +216,13 @@ def with_seed(model, seed):
     Returns
     -------
     keras.Model
-        A copy with fresh weights: each layer's initialisers and dropout get seeds of their own, drawn from `seed` and
-        the layer's place in the graph. A seed that a layer already has is kept. Nothing global is seeded.
+        A copy with fresh weights: each layer's initialisers and dropout get seeds of their own, drawn from
+        `seed` and the layer's place in the graph. A seed that a layer already has is kept. Nothing global is
+        seeded.
 
-    Notes
-    -----
-    Equal seeds give equal weights on one backend; TensorFlow and JAX draw differently. With ``seed=None`` the
-    builders leave the draws to Keras, so that `keras.utils.set_random_seed` governs them. The order of batches and
-    the augmentation have seeds elsewhere.
+    Notes ----- Equal seeds give equal weights on one backend; TensorFlow and JAX draw differently. With
+    ``seed=None`` the builders leave the draws to Keras, so that `keras.utils.set_random_seed` governs them.
+    The order of batches and the augmentation have seeds elsewhere.
 
     Examples
     --------
@@ -228,8 +234,8 @@ def with_seed(model, seed):
     """
     if not _is_whole(seed) or seed < 0:
         raise ValueError(f"A seed is a whole number, 0 or more, or None. Received: {seed!r}.")
-    # By place, not by name: Keras counts unnamed layers on through the process (conv2d_94), so names differ between
-    # two builds of one backbone.
+    # By place, not by name: Keras counts unnamed layers on through the process (conv2d_94), so names differ
+    # between two builds of one backbone.
     place = {id(operation): index for index, operation in enumerate(model.operations)}
 
     def clone(operation):
@@ -263,7 +269,9 @@ def _application(backbone):
     if backbone in names:
         return getattr(keras.applications, backbone)
     lower = {name.lower(): name for name in names}
-    near = [lower[match] for match in difflib.get_close_matches(str(backbone).lower(), lower, n=3, cutoff=0.5)]
+    near = [
+        lower[match] for match in difflib.get_close_matches(str(backbone).lower(), lower, n=3, cutoff=0.5)
+    ]
     advice = f"Nearest: {', '.join(near)}." if near else f"Known: {', '.join(names)}."
     raise ValueError(f"A backbone is a name of keras.applications. Received: {backbone!r}. {advice}")
 
@@ -296,8 +304,8 @@ def _weights_path(weights):
     path = Path(weights)
     if not path.is_file():
         raise FileNotFoundError(
-            f'No weight file at {path}. weights is None, "imagenet" or the path of a local .weights.h5 or .h5 file '
-            "of the backbone without its top layers."
+            f'No weight file at {path}. weights is None, "imagenet" or the path of a local .weights.h5 or '
+            ".h5 file of the backbone without its top layers."
         )
     return path
 
@@ -306,15 +314,19 @@ def _build_body(application, backbone, shape, weights, options):
     """The backbone without top layers, its layers hung on an input named "image"."""
     image = keras.Input(shape, name="image")
     try:
-        body = application(include_top=False, weights=weights, input_tensor=image, input_shape=shape, **options)
+        body = application(
+            include_top=False, weights=weights, input_tensor=image, input_shape=shape, **options
+        )
     except Exception as error:
-        fetch_failed = isinstance(error, OSError) or str(error).startswith(("URL fetch failure", "Incomplete or corr"))
+        fetch_failed = isinstance(error, OSError) or str(error).startswith(
+            ("URL fetch failure", "Incomplete or corr")
+        )
         if weights is None or not fetch_failed:
             raise
         raise ConnectionError(
-            f'weights="imagenet" of {backbone} could not be downloaded: {error}. Where there is no network, pass the '
-            "path of a local copy: weights=PATH of the backbone's ..._notop.h5 file as Keras offers it, or of a "
-            f".weights.h5 file saved from keras.applications.{backbone}(include_top=False) on a machine with network."
+            f'weights="imagenet" of {backbone} could not be downloaded: {error}. Without a network, pass '
+            "the path of a local copy: weights=PATH of the backbone's ..._notop.h5 file as Keras offers it, "
+            f"or of a .weights.h5 file saved from keras.applications.{backbone}(include_top=False) elsewhere."
         ) from error
     if not backbone.startswith("EfficientNetB") or weights == "imagenet" or shape[-1] != 3:
         return body
@@ -323,8 +335,9 @@ def _build_body(application, backbone, shape, weights, options):
         maps = layer(*arguments, **keywords)
         if not isinstance(layer, keras.layers.Normalization):
             return maps
-        # Google's original divides by the variance; Keras adds the missing factor for its own download only.
-        return keras.layers.Rescaling([1 / math.sqrt(std) for std in _IMAGENET_STD], name="imagenet_scale")(maps)
+        # Keras adds this factor for its own download only; its comment cites tensorflow issue 49930.
+        scale = [1 / math.sqrt(std) for std in _IMAGENET_STD]
+        return keras.layers.Rescaling(scale, name="imagenet_scale")(maps)
 
     return keras.models.clone_model(body, call_function=call)
 
@@ -336,8 +349,8 @@ def _load_weights(body, backbone, shape, path):
     except Exception as error:  # h5py, zipfile and Keras each raise their own
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise ValueError(
-            f"The weight file {path} does not fit {backbone} without its top layers at input_shape={shape}. "
-            f"Expected: the weights of keras.applications.{backbone}(include_top=False) with {shape[-1]} input "
-            "channels, in Keras 3's format if the name ends in .weights.h5 and in the older one if it ends in .h5 "
-            f"alone. Received: {type(error).__name__}: {reason}"
+            f"The weight file {path} does not fit {backbone} without top layers at input_shape={shape}. "
+            f"Expected: weights of keras.applications.{backbone}(include_top=False), {shape[-1]} channels in, "
+            "in Keras 3's format if the name ends in .weights.h5, in the older one if in .h5 alone. "
+            f"Received: {type(error).__name__}: {reason}"
         ) from error

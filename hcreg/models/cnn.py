@@ -9,8 +9,8 @@ def cnn_263k(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
     """Head circumference from one image, with 263,713 parameters.
 
     Two blocks of 8 and 16 filters, then dense layers of 16, 8 and 1 units. Input ``(batch, height, width,
-    channels)``, float32, each image standardised to mean 0 and standard deviation 1; output ``(batch, 1)``, float32,
-    linear: the head circumference as a fraction of the largest one (in pixels) of the training fold.
+    channels)``, float32, each image standardised to mean 0 and standard deviation 1; output ``(batch, 1)``,
+    float32, linear: the head circumference as a fraction of the largest one (in pixels) of the training fold.
 
     Parameters
     ----------
@@ -31,11 +31,10 @@ def cnn_263k(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
     ValueError
         If `input_shape` is not three whole numbers or is too small for the pooling.
 
-    Notes
-    -----
-    Follows the network "CNN 263K" of [1]_. Each block is a 3x3 convolution with bias and same padding, ReLU, batch
-    normalisation *after* it, and 2x2 max-pooling. Not given in the slides, and Keras's default here: the initialiser
-    (Glorot uniform), the momentum (0.99) and epsilon (0.001) of the batch normalisation.
+    Notes ----- Follows the network "CNN 263K" of [1]_. Each block is a 3x3 convolution with bias and same
+    padding, ReLU, batch normalisation *after* it, and 2x2 max-pooling. Not given in the slides, and Keras's
+    default here: the initialiser (Glorot uniform), the momentum (0.99) and epsilon (0.001) of the batch
+    normalisation.
 
     References
     ----------
@@ -72,10 +71,8 @@ def cnn_1m(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
     ValueError
         As `cnn_263k`.
 
-    Notes
-    -----
-    Follows the network "CNN 1M" of [1]_ but for the dense widths: the slide prints 16, 32 and 8, which give 286,785
-    parameters; 64, 32 and 16 give the million in its name. The rest as in `cnn_263k`.
+    Notes ----- Follows the network "CNN 1M" of [1]_ but for the dense widths: the slide prints 16, 32 and 8,
+    which give 286,785 parameters; 64, 32 and 16 give the million in its name. The rest as in `cnn_263k`.
 
     References
     ----------
@@ -94,7 +91,9 @@ def _cnn(name, input_shape, filters, units, dropout_rate, seed):
     shape = check_input_shape(input_shape, smallest=2 ** len(filters))
     x = image = keras.Input(shape, name="image")
     for block, num_filters in enumerate(filters, start=1):
-        x = keras.layers.Conv2D(num_filters, 3, padding="same", activation="relu", name=f"block{block}_conv")(x)
+        x = keras.layers.Conv2D(num_filters, 3, padding="same", activation="relu", name=f"block{block}_conv")(
+            x
+        )
         x = keras.layers.BatchNormalization(name=f"block{block}_bn")(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     x = keras.layers.Flatten(name="flatten")(x)

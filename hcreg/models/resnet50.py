@@ -5,14 +5,19 @@ import keras
 from hcreg.models.backbone import backbone_regressor
 
 
-def resnet50_regressor(input_shape=(224, 224, 3), head="zhang2021", weights=None, trainable_backbone=None, seed=None):
+def resnet50_regressor(
+    input_shape=(224, 224, 3), head="zhang2021", weights=None, trainable_backbone=None, seed=None
+):
     """Head circumference from one image, on ResNet50.
 
     Input ``(batch, height, width, channels)``, float32; output ``(batch, 1)``, float32, linear: the head
-    circumference as a fraction of the largest one (in pixels) of the training fold. Intensities expected, by head:
+    circumference as a fraction of the largest one (in pixels) of the training fold. Intensities expected, by
+    head:
 
-    - "zhang2021": each image standardised to mean 0 and standard deviation 1, grey repeated to three channels;
-    - "chi2025hc": RGB from 0 to 255 through `keras.applications.resnet50.preprocess_input` (BGR, ImageNet's mean
+    - "zhang2021": each image standardised to mean 0 and standard deviation 1, grey repeated to three
+      channels;
+    - "chi2025hc": RGB from 0 to 255 through `keras.applications.resnet50.preprocess_input` (BGR, ImageNet's
+      mean
       taken off, not scaled: about -124 to 152).
 
     Parameters
@@ -20,13 +25,14 @@ def resnet50_regressor(input_shape=(224, 224, 3), head="zhang2021", weights=None
     input_shape : tuple of int
         ``(height, width, channels)``, at least 32 x 32. ImageNet weights need three channels.
     head : {"zhang2021", "chi2025hc"}
-        "zhang2021": flatten, dropout 0.3, one linear unit; the backbone is trained. "chi2025hc": global average
-        pooling, dense 512 ReLU, dropout 0.3, dense 256 ReLU, dropout 0.3, one linear unit; the backbone is frozen.
+        "zhang2021": flatten, dropout 0.3, one linear unit; the backbone is trained. "chi2025hc": global
+        average pooling, dense 512 ReLU, dropout 0.3, dense 256 ReLU, dropout 0.3, one linear unit; the
+        backbone is frozen.
     weights : {None, "imagenet"} or path
         As in `hcreg.models.backbone_regressor`; both works start from "imagenet".
     trainable_backbone : bool, optional
-        Whether ResNet50 itself is trained; by default as `head` says. Frozen, its batch normalisation stays in
-        inference mode.
+        Whether ResNet50 itself is trained; by default as `head` says. Frozen, its batch normalisation stays
+        in inference mode.
     seed : int, optional
         Fixes the initial weights and the dropout masks, see `hcreg.models.backbone.with_seed`.
 
@@ -43,11 +49,9 @@ def resnet50_regressor(input_shape=(224, 224, 3), head="zhang2021", weights=None
     FileNotFoundError, ConnectionError
         As `hcreg.models.backbone_regressor`.
 
-    Notes
-    -----
-    Departure from both works: `weights` is None by default, since nothing is downloaded unless asked. A frozen
-    backbone without weights is a random projection: pass weights with "chi2025hc", unless the whole regressor's
-    weights are loaded afterwards.
+    Notes ----- Departure from both works: `weights` is None by default, since nothing is downloaded unless
+    asked. A frozen backbone without weights is a random projection: pass weights with "chi2025hc", unless the
+    whole regressor's weights are loaded afterwards.
 
     References
     ----------

@@ -19,15 +19,15 @@ def vgg16_regressor(
 ):
     """Head circumference from one image, on VGG16.
 
-    Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard deviation 1,
-    grey repeated to three channels; output ``(batch, 1)``, float32, linear: the head circumference as a fraction of
-    the largest one (in pixels) of the training fold.
+    Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard
+    deviation 1, grey repeated to three channels; output ``(batch, 1)``, float32, linear: the head
+    circumference as a fraction of the largest one (in pixels) of the training fold.
 
     Parameters
     ----------
     input_shape : tuple of int
-        ``(height, width, channels)``, at least 32 x 32; height and width may be None. ImageNet weights need three
-        channels.
+        ``(height, width, channels)``, at least 32 x 32; height and width may be None. ImageNet weights need
+        three channels.
     weights : {None, "imagenet"} or path
         As in `hcreg.models.backbone_regressor`; the paper starts from "imagenet".
     dropout_rate : float in [0, 1)
@@ -42,20 +42,19 @@ def vgg16_regressor(
     Returns
     -------
     keras.Model
-        Uncompiled; 15,151,937 parameters, all trainable. The backbone's layers keep Keras's names ("block5_conv3").
+        Uncompiled; 15,151,937 parameters, all trainable. The backbone's layers keep Keras's names
+        ("block5_conv3").
 
     Raises
     ------
     ValueError, FileNotFoundError, ConnectionError
         As `hcreg.models.backbone_regressor`.
 
-    Notes
-    -----
-    Follows the VGG16 regressor of [1]_: VGG16 without top, global average pooling, dropout 0.7, dense layers of 512,
-    256, 128, 64 and 32 units *without* an activation, one linear unit. Together the six are one linear map; what they
-    add is the penalties. Departures: `weights` is None by default, since nothing is downloaded unless asked. The
-    output layer is not penalised. The paper feeds ImageNet's weights standardised images, not the 0 to 255 minus mean
-    they were trained on; so does the shared pipeline.
+    Notes ----- Follows the VGG16 regressor of [1]_: VGG16 without top, global average pooling, dropout 0.7,
+    dense layers of 512, 256, 128, 64 and 32 units *without* an activation, one linear unit. Together the six
+    are one linear map; what they add is the penalties. Departures: `weights` is None by default, since
+    nothing is downloaded unless asked. The output layer is not penalised. The paper feeds ImageNet's weights
+    standardised images, not the 0 to 255 minus mean they were trained on; so does the shared pipeline.
 
     References
     ----------
@@ -105,17 +104,16 @@ class ActivityL1(keras.regularizers.Regularizer):
     l1 : float
         Weight of the sum of absolute outputs of one image.
 
-    Notes
-    -----
-    Keras 2, which the papers used, and Keras from 3.14 divide an activity penalty by the batch size; Keras 3.10 to
-    3.13 do not, and there ``keras.regularizers.L1`` would weigh 16 times as much at a batch of 16.
+    Notes ----- Keras 2, which the papers used, and Keras from 3.14 divide an activity penalty by the batch
+    size; Keras 3.10 to 3.13 do not, and there ``keras.regularizers.L1`` would weigh 16 times as much at a
+    batch of 16.
     """
 
     def __init__(self, l1=0.01):
         self.l1 = float(l1)
 
     def __call__(self, outputs):
-        """Penalty of outputs of shape (batch, units): what Keras has to be handed for the batch's mean to come out."""
+        """Penalty of outputs (batch, units): what Keras has to be handed for the batch's mean to come out."""
         outputs = ops.cast(outputs, "float32")  # a sum over bfloat16 would lose digits
         total = self.l1 * ops.sum(ops.absolute(outputs))
         if _keras_divides_by_batch_size(keras.__version__):

@@ -1,6 +1,7 @@
 """Images before a network: read from a file without guessing, resize, standardise."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image, UnidentifiedImageError
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# What Pillow raises over damaged files: SyntaxError for a PNG's chunks, TypeError for a TIFF's tags, ...
+_DAMAGED = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, OverflowError, struct.error)
 
 
 def read_image(path):
@@ -48,10 +51,8 @@ def read_image(path):
     content = _read_bytes(path)
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            image.verify()  # compares the checksums of a PNG, which decoding alone does not
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            _require_8_bit_single_frame(image, path)
-            return _to_grey(image)
+            refusal = _refusal(image)
+            grey = None if refusal else _to_grey(image)
     except UnidentifiedImageError:
         raise ValueError(
             f"{path} is not a PNG, JPEG, BMP or TIFF image, whatever its name says. "
@@ -62,10 +63,13 @@ def read_image(path):
             f"{path} claims more than {2 * Image.MAX_IMAGE_PIXELS} pixels, which no ultrasound image has: "
             "its header is damaged, or it is another kind of file. Replace it."
         ) from None
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow raises SyntaxError on a wrong checksum
+    except _DAMAGED as error:
         raise ValueError(
             f"{path} is truncated or damaged ({error}). Copy or download it again; no part of it was used."
         ) from error
+    if refusal:
+        raise ValueError(f"{path} {refusal}")
+    return grey
 
 
 def _read_bytes(path):
@@ -81,18 +85,18 @@ def _read_bytes(path):
     return content
 
 
-def _require_8_bit_single_frame(image, path):
+def _refusal(image):
+    """Say why a sound image is not one 8-bit frame, or None."""
     num_frames = getattr(image, "n_frames", 1)
     if num_frames > 1:
-        raise ValueError(
-            f"{path} holds {num_frames} frames; expected one. Save the one to measure by itself."
-        )
+        return f"holds {num_frames} frames; expected one. Save the one to measure by itself."
     shown = image.mode in _GREY_MODES + _COLOUR_MODES
     if not shown or any("16" in _raw_mode(tile) for tile in image.tile):
-        raise ValueError(
-            f"{path} has more than 8 bits a channel, or values that are no intensities (Pillow's mode "
-            f"{image.mode!r}). Expected 8 bits. Map its intensities to 0-255 and save it as an 8-bit PNG."
+        return (
+            f"has more than 8 bits a channel, or no intensities (Pillow's mode {image.mode!r}). "
+            "Expected 8 bits. Map its intensities to 0-255 and save it as an 8-bit PNG."
         )
+    return None
 
 
 def _raw_mode(tile):

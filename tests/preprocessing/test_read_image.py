@@ -130,6 +130,25 @@ def test_one_flipped_byte_of_a_png_is_refused(tmp_path, grey):
         read_image(path)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+def test_damaged_header_gives_an_image_or_an_error_that_names_the_file(tmp_path, grey, suffix):
+    path = tmp_path / f"head.{suffix}"
+    Image.fromarray(grey[:20, :30]).save(path)
+    content = path.read_bytes()
+    messages = []
+    for position in range(200):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        path.write_bytes(bytes(damaged))
+        try:
+            assert read_image(path).dtype == np.uint8
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 5
+    assert all(str(path) in message for message in messages)
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_more_than_8_bits_grey_is_refused(tmp_path, dtype):
     path = tmp_path / "head.tif"

@@ -1,4 +1,4 @@
-"""Data sets made by rules, written in the layout of the real ones: every truth is known, nothing is private."""
+"""Data sets made by rules and written in the layout of the real ones: every truth is known."""
 
 from hcreg.datasets.synthetic.fetal_head_2d import fetal_head
 

@@ -1,7 +1,9 @@
 """Synthetic two-dimensional ultrasound of fetal heads, written as HC18 writes it."""
 
+import contextlib
 import math
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +11,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcreg.datasets.synthetic import ultrasound
-from hcreg.datasets.synthetic.fetal_head_scene import Anatomy, build_scene, draw_anatomy
+from hcreg.datasets.synthetic.fetal_head_anatomy import Anatomy, draw_anatomy
+from hcreg.datasets.synthetic.fetal_head_image import render
 from hcreg.files import read_json, write_json, write_rows, written_whole
 from hcreg.geometry import Ellipse, ellipse_circumference
 from hcreg.progress import progress_bar
 
 __all__ = ["fetal_head"]
 
-# Raised whenever the same arguments give other bytes, so that an older folder is not taken for the same cohort.
+# Raised whenever the same arguments give other bytes, so that an older folder is not taken for the same
+# cohort.
 _VERSION = 1
+
+# A temporary file older than this belongs to a call that was killed.
+_STALE_S = 60
 
 # First examination id of each trimester in HC18, and how many examinations it has.
 _TRIMESTERS = {1: (0, 133), 2: (133, 564), 3: (697, 109)}
@@ -27,7 +33,8 @@ _REPEATS = np.array([642, 141, 17, 6]) / 806
 _MAX_TEST_EXAMINATIONS = 1000
 
 _PIXEL_SIZE_RANGE_MM = (0.0494, 0.3933)
-# Head circumference in px: mean, deviation, exponent of its growth with HC within the trimester, mean HC in mm.
+# Head circumference in px: mean, deviation, exponent of its growth with HC within the trimester, mean HC in
+# mm.
 _HC_PX = {1: (957, 245, 0.5, 76.0), 2: (1315, 220, 0.3, 174.0), 3: (1336, 190, 0.2, 294.0)}
 
 
@@ -41,7 +48,7 @@ class _Picture:
     shape: tuple
     pixel_size_mm: float
     head: Ellipse
-    rng: np.random.Generator
+    seeds: np.random.SeedSequence
 
     @property
     def hc_mm(self):
@@ -56,11 +63,12 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
     root : path-like
         Folder to write; made if absent. It must be empty, or hold this same cohort, whole or begun.
     num_examinations : int in [1, 806]
-        Labelled examinations of one to four images, in HC18's proportions (642 : 141 : 17 : 6). The examination id
-        codes the trimester as in HC18 (000-132, 133-696, 697-805); five or more have every trimester.
+        Labelled examinations of one to four images, in HC18's proportions (642 : 141 : 17 : 6). The
+        examination id codes the trimester as in HC18 (000-132, 133-696, 697-805); five or more have every
+        trimester.
     seed : int, at least 0
-        Fixes every byte. An image depends on the seed and its examination only: a larger cohort of the same seed
-        contains the smaller one.
+        Fixes every byte (for one version each of NumPy and OpenCV). An image depends on the seed and its
+        examination only: a larger cohort of the same seed contains the smaller one.
     num_test_examinations : int in [0, 1000]
         Images for ``test_set/``, which come without annotation and circumference.
     num_workers : int or None
@@ -70,26 +78,29 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
     -------
     pathlib.Path
         `root`, now holding ``training_set/NNN_HC.png`` (``_2HC``, ``_3HC``, ``_4HC`` for repeats) and
-        ``NNN_HC_Annotation.png``, ``training_set_pixel_size_and_HC.csv``, ``cohort.json`` with the arguments, and
-        with test examinations ``test_set/`` and ``test_set_pixel_size.csv``.
+        ``NNN_HC_Annotation.png``, ``training_set_pixel_size_and_HC.csv``, ``cohort.json`` with the
+        arguments, and with test examinations ``test_set/`` and ``test_set_pixel_size.csv``.
 
     Raises
     ------
+    TypeError
+        If a count or the seed is no whole number.
     ValueError
-        If an argument is out of range, or `root` holds another cohort.
+        If one is out of range, or `root` holds another cohort.
     FileExistsError
         If `root` holds other files.
 
     Notes
     -----
-    The annotation is the analytic ellipse that the skull's outer border follows but for small waves, drawn as HC18
-    draws it: all pixels whose 3x3 neighbourhood has pixel centres both inside and outside. The circumference in the
-    table is that ellipse's own (Ramanujan II) times the pixel size, rounded to 0.01 mm as in HC18.
+    The annotation is the analytic ellipse that the skull's outer border follows but for small waves, drawn
+    as HC18 draws it: all pixels whose 3x3 neighbourhood has pixel centres both inside and outside. The
+    circumference in the table is that ellipse's own (Ramanujan II) times the pixel size, rounded to 0.01 mm
+    as in HC18.
 
     Ages, circumferences, head sizes in px, head places, image sizes and repeats follow HC18's distributions
-    [1]_; grey levels and speckle follow its looks. In HC18 repeats may differ by 10 % and more in circumference; here
-    they differ by at most 2.5 %. An interrupted call leaves whole images only, and the next call adds the rest; the
-    tables are written last.
+    [1]_; grey levels and speckle follow its looks. In HC18 repeats may differ by 10 % and more in
+    circumference; here they differ by at most 2.5 %. An interrupted call leaves whole images only, and the
+    next call adds the rest; the tables are written last.
 
     References
     ----------
@@ -97,7 +108,9 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
     """
     root = Path(root)
     num_examinations = _checked_count("num_examinations", num_examinations, 1, _NUM_EXAMINATIONS)
-    num_test_examinations = _checked_count("num_test_examinations", num_test_examinations, 0, _MAX_TEST_EXAMINATIONS)
+    num_test_examinations = _checked_count(
+        "num_test_examinations", num_test_examinations, 0, _MAX_TEST_EXAMINATIONS
+    )
     seed = _checked_count("seed", seed, 0, None)
     if num_workers is None:
         num_workers = os.cpu_count() or 1
@@ -142,19 +155,28 @@ def _claim(root, arguments):
     if record.is_file():
         found = read_json(record)
         found = found if isinstance(found, dict) else {}
-        other = [f"{name} is {found.get(name)!r} there and {value!r} here" for name, value in arguments.items() if found.get(name) != value]
+        other = [
+            f"{name} is {found.get(name)!r} there and {value!r} here"
+            for name, value in arguments.items()
+            if found.get(name) != value
+        ]
         if other:
             raise ValueError(
                 f"{root} holds another synthetic cohort: {'; '.join(other)} ({record}). "
                 "Give another folder, or remove this one first."
             )
-        for leftover in root.glob("*/.*.part"):
-            leftover.unlink(missing_ok=True)
+        # Half-written files of a killed call. Young ones may belong to a call that runs beside this one.
+        for leftover in [*root.glob(".*.part"), *root.glob("*/.*.part")]:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > _STALE_S:
+                    leftover.unlink()
         return found.get("complete") is True
     if root.exists() and not root.is_dir():
-        raise FileExistsError(f"{root} should be a folder to write the cohort into, but is a file. Give another path.")
+        raise FileExistsError(
+            f"{root} should be a folder to write the cohort into, but is a file. Give another path."
+        )
     if root.is_dir():
-        foreign = sorted(path.name for path in root.iterdir())
+        foreign = sorted(path.name for path in root.iterdir() if not path.match(".cohort.json.*.part"))
         if foreign:
             raise FileExistsError(
                 f"{root} is not empty and holds no cohort.json of a synthetic cohort (it has {foreign[0]}"
@@ -166,7 +188,7 @@ def _claim(root, arguments):
 
 
 def _trimester_sequence(num_examinations):
-    """First `num_examinations` pairs (id, trimester) in HC18's proportions, each list a beginning of the longer ones.
+    """First `num_examinations` pairs (id, trimester) in HC18's proportions; longer lists begin alike.
 
     The next examination goes to the trimester with the largest quotient size / (taken + 1/2) (Sainte-Laguë).
     """
@@ -185,13 +207,16 @@ def _plan(folder, number, trimester, seed):
     num_images = 1 + int(rng.choice(4, p=_REPEATS))
     anatomy = draw_anatomy(rng, trimester)
     pictures = []
-    for repeat, image_rng in enumerate(rng.spawn(num_images)):
+    for repeat in range(num_images):
+        place_rng, draw_rng = rng.spawn(2)
         shape = (540, 800)
-        if image_rng.random() < 0.027:
-            shape = (int(image_rng.integers(539, 546)), int(image_rng.integers(738, 800)))
-        head, pixel_size_mm = _place_head(image_rng, anatomy, shape)
+        if place_rng.random() < 0.027:
+            shape = (int(place_rng.integers(539, 546)), int(place_rng.integers(738, 800)))
+        head, pixel_size_mm = _place_head(place_rng, anatomy, shape)
         stem = f"{number:03d}_{repeat + 1 if repeat else ''}HC"
-        pictures.append(_Picture(folder, stem, anatomy, shape, pixel_size_mm, head, image_rng))
+        pictures.append(
+            _Picture(folder, stem, anatomy, shape, pixel_size_mm, head, draw_rng.bit_generator.seed_seq)
+        )
     # HC18 lists 014_2HC.png before 014_HC.png.
     return sorted(pictures, key=lambda picture: picture.stem)
 
@@ -223,90 +248,15 @@ def _place_head(rng, anatomy, shape):
     return head, float(f"{hc_mm / head.circumference_px:.12g}")
 
 
-def _place_sector(rng, anatomy, head, shape, pixel_size_mm):
-    """Draw the probe's field of view: a whole fan, or an enlarged part of one that leaves the picture."""
-    height, width = shape
-    enlarged = rng.random() < {1: 0.9, 2: 0.62, 3: 0.4}[anatomy.trimester]
-    apex_x = width / 2 - 6 + rng.normal(0, 14)
-    opening = rng.uniform(0.30, 0.62) if enlarged else rng.uniform(0.45, 0.66)
-    left, right = opening + np.clip(rng.normal(0, 0.05, 2), -0.1, 0.1)
-    half_width = rng.uniform(190, 430) if enlarged else rng.uniform(105, 175)
-    top = rng.uniform(-45, 12) if enlarged else rng.uniform(6, 48)
-    bottom = height + (rng.uniform(-12, 140) if enlarged else rng.uniform(-25, 4))
-    for _ in range(40):
-        apex_y = top - half_width / math.tan(opening)
-        sector = ultrasound.Sector(
-            apex_x_px=float(apex_x),
-            apex_y_px=float(apex_y),
-            radius_min_px=float(top - apex_y),
-            radius_max_px=float(bottom - apex_y),
-            angle_min_rad=float(-left),
-            angle_max_rad=float(right),
-        )
-        if sector.contains(head.contour(90)).mean() >= 0.95:
-            break
-        half_width *= 1.08
-        top = max(top - 4, -60)
-        bottom += 3
-    return sector
+def _render(picture):
+    rng = np.random.default_rng(picture.seeds)
+    return render(rng, picture.anatomy, picture.head, picture.pixel_size_mm, picture.shape)
 
 
-def render(picture):
-    """Grey image of one planned picture, uint8 array of shape (height, width)."""
-    # A copy, for a picture drawn twice must come out the same.
-    rng = np.random.default_rng(np.random.SeedSequence(picture.rng.bit_generator.seed_seq.entropy, spawn_key=(*picture.rng.bit_generator.seed_seq.spawn_key, 1)))
-    spacing = picture.pixel_size_mm
-    sector = _place_sector(rng, picture.anatomy, picture.head, picture.shape, spacing)
-    scene = build_scene(rng, picture.anatomy, picture.head, spacing, sector, picture.shape)
-    gain = ultrasound.transmitted_db(scene.attenuation_db_per_px, sector.step_px)
-    samples, beams = scene.mirror.shape
-    # Depth gain is set by hand, and some beams have poor contact with the skin.
-    gain += 2.0 * ultrasound.smooth_noise(rng, (samples, beams), (5, 1)) + rng.normal(0, 3) * np.linspace(-1, 1, samples, dtype=np.float32)[:, None]
-    contact = np.minimum(0, rng.uniform(0, 9) * (ultrasound.smooth_noise(rng, (samples, beams), (2, 7)) + 0.6))
-    gain += contact
-    if rng.random() < 0.3:
-        edge = np.linspace(0, 1, beams, dtype=np.float32)[:: rng.choice([-1, 1])]
-        gain -= np.float32(rng.uniform(8, 28)) * np.clip(1 - edge / np.float32(rng.uniform(0.1, 0.4)), 0, 1)[None]
-    factor = 10 ** (gain / 20)
-    scatter, mirror = 10 ** (scene.scatter_db / 20) * factor, scene.mirror * factor
-    sharp = rng.uniform(0.8, 1.25)
-    zoom = (0.13 / spacing) ** 0.25
-    axial = 2.6 * sharp * zoom / sector.step_px
-    beam_px = (sector.angle_max_rad - sector.angle_min_rad) / beams * np.linspace(sector.radius_min_px, sector.radius_max_px, samples)
-    wide = 5.0 * sharp * zoom * ultrasound.beam_widths(rng.uniform(0.3, 0.8), 0.9, rng.uniform(1.1, 1.7)) / beam_px
-    looks = int(rng.choice([1, 2, 3], p=[0.2, 0.4, 0.4]))
-    magnitude = sum(ultrasound.received_echo(rng, scatter, mirror, axial, wide) for _ in range(looks)) / looks
-    magnitude += np.float32(10 ** (rng.uniform(-56, -46) / 20)) * np.abs(rng.standard_normal(magnitude.shape, dtype=np.float32))
-    level = ultrasound.log_compress(magnitude, rng.normal(4, 2.5), rng.uniform(52, 62), rng.uniform(1.35, 1.9))
-    image = np.round(np.clip(sector.scan_convert(level, picture.shape), 0, 255)).astype(np.uint8)
-    _draw_marks(rng, image, spacing)
-    return image
-
-
-def annotate(picture):
+def _annotate(picture):
     """Outline of the head as HC18 draws it: uint8 array of shape (height, width), 0 and 255."""
     filled = picture.head.mask(picture.shape).astype(np.uint8)
     return cv2.morphologyEx(filled, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) * np.uint8(255)
-
-
-def _draw_marks(rng, image, spacing_mm):
-    """Grey bar, blacked-out corners and border as in HC18; now and then a depth scale."""
-    height, width = image.shape
-    image[:1] = image[-1:] = 0
-    image[:, :3] = image[:, -int(rng.integers(1, 9)) :] = 0
-    image[: int(rng.integers(90, 112)), width - int(rng.integers(62, 105)) :] = 0
-    if rng.random() < 0.65:
-        box_top = height - int(rng.choice([100, 116, 172, 52], p=[0.35, 0.35, 0.2, 0.1])) - 16
-        image[box_top : height - 16, width - int(rng.integers(148, 215)) :] = 0
-    if rng.random() < 0.75:
-        image[22:44, 22:56] = 0
-        cv2.putText(image, f"{rng.integers(10, 99)}", (28, 40), cv2.FONT_HERSHEY_PLAIN, 0.7, int(rng.integers(15, 60)), 1)
-    length = int(rng.integers(140, 166))
-    ramp = 243 * np.linspace(1, 0, length) ** 1.25
-    image[24 : 24 + length, 3:12] = np.round(ramp).astype(np.uint8)[:, None]
-    if rng.random() < 0.1:
-        for row in np.arange(24, height - 4, 10 / spacing_mm):
-            image[int(row), width - 9 : width - 4] = 140
 
 
 def _paths(root, picture):
@@ -334,7 +284,7 @@ def _tables(pictures):
 
 
 def _draw_one(root, picture):
-    pixels = [render(picture)] if picture.folder == "test_set" else [render(picture), annotate(picture)]
+    pixels = [_render(picture)] if picture.folder == "test_set" else [_render(picture), _annotate(picture)]
     for path, array in zip(_paths(root, picture), pixels, strict=True):
         encoded = cv2.imencode(".png", array)[1]
         with written_whole(path) as partial:
@@ -342,8 +292,8 @@ def _draw_one(root, picture):
 
 
 def _draw_all(root, pictures, num_workers):
-    # Threads: nearly all the time is spent in NumPy and OpenCV, which let other threads run; and unlike processes
-    # they need no guard in the caller's script.
+    # Threads: nearly all the time is spent in NumPy and OpenCV, which let other threads run; and unlike
+    # processes they need no guard in the caller's script.
     with progress_bar() as progress, ThreadPoolExecutor(num_workers) as pool:
         task = progress.add_task("synthetic fetal heads", total=len(pictures))
         futures = [pool.submit(_draw_one, root, picture) for picture in pictures]

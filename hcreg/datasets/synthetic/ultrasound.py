@@ -1,7 +1,8 @@
 """How a convex probe turns tissue into a picture: beams, speckle, shadows, log compression, scan conversion.
 
-Everything is computed where a scanner computes it, on a grid of samples along beams, and turned into a rectangular
-picture last. All lengths are in pixels of that picture; depth grows along axis 0, beams lie along axis 1.
+Everything is computed where a scanner computes it, on a grid of samples along beams, and turned into a
+rectangular picture last. All lengths are in pixels of that picture; depth grows along axis 0, beams lie
+along axis 1.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Sector:
 
     @cached_property
     def grid(self):
-        """Picture coordinates x and y of every sample, two float32 arrays of shape (num_samples, num_beams), px."""
+        """Picture coordinates x, y of every sample, two float32 arrays (num_samples, num_beams), px."""
         sine, cosine = self.directions
         return self.apex_x_px + self.radii_px * sine, self.apex_y_px + self.radii_px * cosine
 
@@ -68,7 +69,7 @@ class Sector:
         return inside & (angle >= self.angle_min_rad) & (angle <= self.angle_max_rad)
 
     def scan_convert(self, samples, shape):
-        """Picture of shape (height, width) from samples of shape (num_samples, num_beams); zero outside the fan."""
+        """Picture of shape (height, width) from samples (num_samples, num_beams); 0 outside the fan."""
         height, width = shape
         dx = np.arange(width, dtype=np.float32)[None] - np.float32(self.apex_x_px)
         dy = np.arange(height, dtype=np.float32)[:, None] - np.float32(self.apex_y_px)
@@ -78,7 +79,9 @@ class Sector:
         angle *= np.float32((NUM_BEAMS - 1) / (self.angle_max_rad - self.angle_min_rad))
         radius -= np.float32(self.radius_min_px)
         radius *= np.float32(1 / self.step_px)
-        return cv2.remap(samples, angle, radius, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        return cv2.remap(
+            samples, angle, radius, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+        )
 
 
 def smooth_noise(rng, shape, knots):
@@ -98,15 +101,18 @@ def smooth_noise(rng, shape, knots):
     coarse = rng.standard_normal((knots[0] + 2, knots[1] + 2), dtype=np.float32)
     rows = np.linspace(1, knots[0], shape[0], dtype=np.float32)[:, None]
     columns = np.linspace(1, knots[1], shape[1], dtype=np.float32)[None]
-    return 1.25 * cv2.remap(coarse, *np.broadcast_arrays(columns, rows), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return 1.25 * cv2.remap(
+        coarse, *np.broadcast_arrays(columns, rows), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def received_echo(rng, scatter, mirror, axial_sigma, lateral_sigmas):
-    r"""Magnitude of the echo of random scatterers and smooth reflectors, seen through the point spread function.
+    r"""Magnitude of the echo of random scatterers and smooth reflectors, blurred as by the probe.
 
-    Each sample holds very many scatterers of random phase, so its echo is a complex normal number; the point spread
-    function adds neighbours. Without reflectors the magnitude :math:`m` therefore follows Rayleigh's law
-    :math:`p(m) = 2 m e^{-m^2 / s^2} / s^2` where `scatter` is constantly :math:`s`, and Rice's law with them.
+    Each sample holds very many scatterers of random phase, so its echo is a complex normal number; the
+    point spread function adds neighbours. Without reflectors the magnitude :math:`m` therefore follows
+    Rayleigh's law :math:`p(m) = 2 m e^{-m^2 / s^2} / s^2` where `scatter` is constantly :math:`s`, and
+    Rice's law with them.
 
     Parameters
     ----------
@@ -136,7 +142,9 @@ def received_echo(rng, scatter, mirror, axial_sigma, lateral_sigmas):
     # Along a beam the pulse is the same everywhere, so that blur is done once.
     columns = cv2.getGaussianKernel(2 * int(np.ceil(3 * axial_sigma)) + 1, axial_sigma, cv2.CV_32F)
     mirror = cv2.sepFilter2D(mirror, -1, np.ones(1, np.float32), columns)
-    parts = [cv2.sepFilter2D(part, -1, np.ones(1, np.float32), columns / np.linalg.norm(columns)) for part in parts]
+    parts = [
+        cv2.sepFilter2D(part, -1, np.ones(1, np.float32), columns / np.linalg.norm(columns)) for part in parts
+    ]
     real, imaginary = np.zeros_like(scatter), np.zeros_like(scatter)
     for zone, width in enumerate(widths):
         depths = np.flatnonzero(weights[:, zone])
@@ -180,7 +188,7 @@ def transmitted_db(attenuation_db_per_px, step_px, floor_db=-30.0):
 
 
 def log_compress(magnitude, gain_db, dynamic_range_db, gamma):
-    """Grey levels of 0 to 255 (float32) of echo magnitudes: the upper `dynamic_range_db` below 0 dB - `gain_db`."""
+    """Grey levels 0 to 255 (float32) of echo magnitudes in the top `dynamic_range_db` below -`gain_db`."""
     decibel = np.float32(20 / np.log(10)) * cv2.log(np.maximum(magnitude, np.float32(1e-7)))
     level = np.clip((decibel + np.float32(gain_db)) / np.float32(dynamic_range_db) + 1, 0, 1)
     return 255 * cv2.pow(level, gamma)

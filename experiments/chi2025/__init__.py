@@ -1,0 +1,1 @@
+"""chi2025hc: head circumference prediction with a frozen ResNet50."""

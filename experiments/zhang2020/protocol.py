@@ -1,0 +1,80 @@
+"""What the slides say once for every row: networks, losses, schedule.
+
+Departures from the slides, each for a reason given in README.rst: true grouped folds, on-the-fly augmentation from
+wider ranges, a cosine schedule of fewer epochs.
+"""
+
+from keras.losses import Huber, MeanAbsoluteError, MeanSquaredError
+
+from hcreg import models
+from hcreg.head_circumference import Recipe
+
+LOSSES = {"mae": MeanAbsoluteError(), "mse": MeanSquaredError(), "huber": Huber(delta=0.5)}
+
+EPOCHS = 80
+
+SMALL = (
+    Recipe(
+        "cnn_263k",
+        models.cnn_263k,
+        LOSSES["mae"],
+        augmentation="default",
+        learning_rate=2e-3,
+        schedule="cosine",
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        paper={"mae_px": 90.0, "pmae_percent": 8.7},
+    ),
+    Recipe(
+        "cnn_1m",
+        models.cnn_1m,
+        LOSSES["mae"],
+        augmentation="default",
+        learning_rate=2e-3,
+        schedule="cosine",
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        paper={"mae_px": 51.0, "pmae_percent": 5.0},
+    ),
+)
+
+BACKBONE = (
+    Recipe(
+        "vgg16",
+        models.vgg16_regressor,
+        LOSSES["mae"],
+        build_arguments={"weights": "imagenet"},
+        input_shape=(224, 224, 3),
+        augmentation="default",
+        learning_rate=1e-4,
+        schedule="cosine",
+        epochs=EPOCHS,
+        patience=EPOCHS,
+    ),
+    Recipe(
+        "resnet50",
+        models.resnet50_regressor,
+        LOSSES["mae"],
+        build_arguments={"weights": "imagenet"},
+        input_shape=(224, 224, 3),
+        augmentation="default",
+        learning_rate=1e-4,
+        schedule="cosine",
+        epochs=EPOCHS,
+        patience=EPOCHS,
+    ),
+)
+
+# not in the slides: a pretrained backbone whose weights are at hand
+STAND_IN = Recipe(
+    "densenet121",
+    models.backbone_regressor,
+    LOSSES["mae"],
+    build_arguments={"backbone": "DenseNet121", "weights": "imagenet"},
+    input_shape=(128, 128, 3),
+    augmentation="default",
+    learning_rate=5e-4,
+    schedule="cosine",
+    epochs=20,
+    patience=20,
+)
