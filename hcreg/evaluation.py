@@ -184,7 +184,7 @@ def summarise(rows):
         "mae_px": metrics.mean_absolute_error(true_px, pred_px),
         "mae_sd_px": float(errors_px.std(ddof=1)) if len(rows) > 1 else float("nan"),
         "pmae_percent": metrics.percentage_mean_absolute_error(true_mm, pred_mm),
-        "r2": metrics.r2_score(true_mm, pred_mm) if len(rows) > 1 else float("nan"),
+        "r2": metrics.r2_score(true_mm, pred_mm) if len(np.unique(true_mm)) > 1 else float("nan"),
         "fold_sd_mm": float(np.std(fold_maes, ddof=1)) if len(fold_maes) > 1 else float("nan"),
         "coverage": float(np.mean((low <= true_mm) & (true_mm <= high))) if known else float("nan"),
         "mean_interval_width_mm": float(np.mean(high - low)),

@@ -24,6 +24,9 @@ from hcreg.geometry import (
     resize_matrix,
 )
 
+# Slow, shared machines have no deadline; fixed seeds make a failure repeat.
+PROPERTIES = settings(deadline=None, derandomize=True)
+
 FULL_SHAPE = (540, 800)
 PIXEL_SIZE_MM = 0.135
 
@@ -116,12 +119,14 @@ class TestEllipse:
         assert (ellipse.semi_axis_a_px, ellipse.semi_axis_b_px) == (5.0, 3.0)
         assert ellipse.angle_rad == pytest.approx(0.25 + math.pi / 2)
 
+    @PROPERTIES
     @given(st.floats(-1e-12, 1e-12) | st.floats(-50, 50) | st.just(math.pi) | st.just(-5e-324))
     def test_from_axes_brings_any_angle_into_half_a_turn(self, angle):
         found = Ellipse.from_axes(0, 0, 2, 1, angle).angle_rad
         assert 0 <= found < math.pi
         assert abs(math.sin(found - angle)) < 1e-9
 
+    @PROPERTIES
     @given(ellipses)
     def test_contour_lies_on_the_ellipse_and_touches_the_bounding_box(self, ellipse):
         x, y = (ellipse.contour(3600) - (ellipse.center_x_px, ellipse.center_y_px)).T
@@ -134,6 +139,7 @@ class TestEllipse:
             ellipse.bounding_box(), [*points.min(axis=0), *points.max(axis=0)], atol=1e-4
         )
 
+    @PROPERTIES
     @given(
         ellipses,
         st.floats(0.3, 3),
@@ -169,6 +175,7 @@ class TestEllipse:
         assert upright.circumference_mm(0.1) == pytest.approx(0.1 * upright.circumference_px, rel=1e-15)
         assert upright.circumference_mm((0.1, 0.1)) == upright.circumference_mm(0.1)
 
+    @PROPERTIES
     @given(ellipses, st.floats(0.05, 2), st.floats(0.05, 2))
     def test_a_resize_with_its_spacing_keeps_the_circumference_in_mm(self, ellipse, scale_x, scale_y):
         resized = ellipse.transformed([[scale_x, 0, 1], [0, scale_y, 2]])
@@ -181,6 +188,7 @@ class TestEllipse:
             Ellipse(2.0, 1.0, 2.0, 1.0, 0.0).mask((3, 5)), np.array(expected, dtype=bool)
         )
 
+    @PROPERTIES
     @given(ellipses)
     def test_mask_agrees_with_the_foci_definition_and_is_cut_by_the_image(self, ellipse):
         mask = ellipse.mask((40, 60))
@@ -289,7 +297,7 @@ class TestFitEllipse:
         assert np.abs(errors["boundary"]).max() < 0.1
         assert np.mean(errors["moments"]) < -0.3
 
-    @settings(max_examples=30, deadline=None)
+    @settings(PROPERTIES, max_examples=30)
     @given(st.floats(25, 60), st.floats(0.6, 1.0), st.floats(0, 3.1), st.sampled_from(geometry.FIT_METHODS))
     def test_finds_every_number_of_the_ellipse(self, a, ratio, angle, method):
         ellipse = Ellipse.from_axes(70.3, 65.8, a, a * ratio, angle)
@@ -359,7 +367,7 @@ class TestFitEllipse:
             rates.append(len(masks) / (time.perf_counter() - start))
         assert max(rates) > 200
 
-    @settings(deadline=None)
+    @PROPERTIES
     @given(
         st.integers(0, 10_000), st.integers(1, 24), st.integers(1, 24), st.sampled_from(geometry.FIT_METHODS)
     )

@@ -350,7 +350,7 @@ def _load_weights(body, backbone, shape, path):
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise ValueError(
             f"The weight file {path} does not fit {backbone} without top layers at input_shape={shape}. "
-            f"Expected: weights of keras.applications.{backbone}(include_top=False), {shape[-1]} channels in, "
-            "in Keras 3's format if the name ends in .weights.h5, in the older one if in .h5 alone. "
+            f"Expected: keras.applications.{backbone}(include_top=False) for {shape[-1]} input channels, in "
+            "Keras 3's format if the name ends in .weights.h5, the older one if it ends in .h5 alone. "
             f"Received: {type(error).__name__}: {reason}"
         ) from error

@@ -5,11 +5,14 @@ import doctest
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hcreg import metrics
 from hcreg.metrics import regression
+
+# Slow, shared machines have no deadline; fixed seeds make a failure repeat.
+PROPERTIES = settings(deadline=None, derandomize=True)
 
 ALL = [getattr(regression, name) for name in regression.__all__]
 
@@ -55,6 +58,7 @@ def test_mean_error_is_prediction_minus_truth():
     assert metrics.mean_error([10.0], [12.0]) == 2.0
 
 
+@PROPERTIES
 @given(lengths)
 def test_agree_with_scikit_learn(pairs):
     y_true, y_pred = columns(pairs)
@@ -71,6 +75,7 @@ def test_agree_with_scikit_learn(pairs):
     assert metrics.r2_score(y_true, y_pred) == pytest.approx(sklearn.metrics.r2_score(y_true, y_pred))
 
 
+@PROPERTIES
 @given(lengths, st.floats(0.05, 0.4))
 def test_change_of_unit(pairs, pixel_size_mm):
     y_true, y_pred = columns(pairs)
@@ -87,6 +92,7 @@ def test_change_of_unit(pairs, pixel_size_mm):
     )
 
 
+@PROPERTIES
 @given(lengths)
 def test_bias_mae_and_rmse_are_ordered(pairs):
     y_true, y_pred = columns(pairs)

@@ -316,7 +316,7 @@ def test_file_of_another_backbone_is_named(bare_weights):
 def test_file_with_other_channels_says_how_many_were_expected(bare_weights):
     _, path = bare_weights
     with pytest.raises(
-        ValueError, match=r"does not fit MobileNet .*input_shape=\(32, 32, 1\).*1 channels in"
+        ValueError, match=r"does not fit MobileNet .*input_shape=\(32, 32, 1\).*for 1 input channels"
     ):
         mobilenet(weights=path, input_shape=(32, 32, 1))
 
@@ -334,6 +334,6 @@ def test_keras_3_file_under_a_legacy_name_is_explained(bare_weights, tmp_path):
     _, path = bare_weights
     renamed = path.rename(tmp_path / "mobilenet_notop.h5")
     with pytest.raises(
-        ValueError, match=r"Keras 3's format if the name ends in \.weights\.h5, in the older one"
+        ValueError, match=r"Keras 3's format if the name ends in \.weights\.h5, the older one"
     ):
         mobilenet(weights=renamed)

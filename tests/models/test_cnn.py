@@ -116,8 +116,11 @@ def test_it_learns_the_size_of_a_disc():
     for _ in range(60):
         model.train_on_batch(discs, targets)
     model.optimizer.learning_rate = 1e-3
-    loss = [float(model.train_on_batch(discs, targets)) for _ in range(40)][-1]
-    assert loss < 0.1 * targets.var()
+    for _ in range(40):
+        model.train_on_batch(discs, targets)
+    # Not the loss train_on_batch returns: in Keras 3.10 that is the mean over all steps so far.
+    error = np.asarray(model(discs, training=True)) - targets
+    assert (error**2).mean() < 0.1 * targets.var()
 
 
 def test_jit_compiled_training_steps_match_the_plain_ones(images):
