@@ -47,10 +47,16 @@ def _parser():
         description="Train a direct head-circumference regressor, on synthetic ultrasound made for the occasion or on "
         "the real HC18 folder, and write a report of how well it measures images it has not seen.",
     )
-    quickstart.add_argument("--data", type=Path, help="HC18 folder as downloaded; synthetic images are made without it")
-    quickstart.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
+    quickstart.add_argument(
+        "--data", type=Path, help="HC18 folder as downloaded; synthetic images are made without it"
+    )
+    quickstart.add_argument(
+        "--output", type=Path, default=Path("runs/quickstart"), help="default: %(default)s"
+    )
     quickstart.add_argument("--epochs", type=_positive, help="passes over the training images")
-    quickstart.add_argument("--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)")
+    quickstart.add_argument(
+        "--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)"
+    )
     quickstart.set_defaults(command=_quickstart)
 
     check = commands.add_parser("check", help="list every problem of an HC18 folder at once")
@@ -60,11 +66,13 @@ def _parser():
     measure = commands.add_parser(
         "measure",
         help="measure the head in new images",
-        description="Measure the head circumference in ultrasound images with a trained run. Without --output the table "
-        "is printed.",
+        description="Measure the head circumference in ultrasound images with a trained run. Without --output the "
+        "table is printed.",
     )
     measure.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    measure.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model")
+    measure.add_argument(
+        "--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model"
+    )
     size = measure.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--pixel-size-mm",
@@ -74,10 +82,15 @@ def _parser():
         help="size of a pixel in mm, of all images; two numbers are its width and height",
     )
     size.add_argument(
-        "--pixel-size-csv", type=Path, metavar="FILE", help="CSV with the columns filename and pixel size(mm), as HC18's"
+        "--pixel-size-csv",
+        type=Path,
+        metavar="FILE",
+        help="CSV with the columns filename and pixel size(mm), as HC18's",
     )
     measure.add_argument("--coverage", type=float, default=0.9, help="of the interval (default: %(default)s)")
-    measure.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .json file instead of printing")
+    measure.add_argument(
+        "--output", type=Path, metavar="FILE", help="write a .csv or .json file instead of printing"
+    )
     measure.set_defaults(command=_measure)
     return parser
 
@@ -103,7 +116,11 @@ def _check(options):
     problems = HC18.check_folder(options.folder)
     for problem in problems:
         print(f"{problem.path}: {problem.message}")
-    print(f"{len(problems)} problem(s) in {options.folder}" if problems else f"{options.folder}: no problem found")
+    print(
+        f"{len(problems)} problem(s) in {options.folder}"
+        if problems
+        else f"{options.folder}: no problem found"
+    )
     return 1 if problems else 0
 
 
@@ -143,7 +160,9 @@ def _measure(options):
 def _pixel_sizes(options):
     if options.pixel_size_csv is None:
         if len(options.pixel_size_mm) > 2:
-            raise ValueError(f"--pixel-size-mm takes one or two numbers. Received: {len(options.pixel_size_mm)}.")
+            raise ValueError(
+                f"--pixel-size-mm takes one or two numbers. Received: {len(options.pixel_size_mm)}."
+            )
         size = options.pixel_size_mm[0] if len(options.pixel_size_mm) == 1 else tuple(options.pixel_size_mm)
         return [size] * len(options.images)
     with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
@@ -157,7 +176,9 @@ def _pixel_sizes(options):
     sizes = {row[names["filename"]].strip(): row[names["pixelsize(mm)"]] for row in table}
     missing = [path.name for path in options.images if path.name not in sizes]
     if missing:
-        raise ValueError(f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}.")
+        raise ValueError(
+            f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}."
+        )
     found = []
     for path in options.images:
         try:

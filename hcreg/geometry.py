@@ -309,8 +309,9 @@ def fit_ellipse(mask, method="boundary", spacing_mm=1.0):
     is 0.5.
 
     On perfect masks of random heads at 0.135 mm/px the head circumference errs by 0.006 mm on average (0.02
-    at most) at 800x540. At 128x128 the pixel grid itself allows no better than 0.07 mm (0.3 at most), 0.016
-    mm from probabilities; the mean error stays below 0.02 mm.
+    at most) at 800x540. At 128x128 there is no bias either (mean error 0.003 mm), but a single binary mask errs by
+    0.08 mm (0.3 at most): some 250 boundary points, each known to within a pixel of 0.6 to 0.8 mm, that is with an
+    SD of 0.2 mm, leave the mean radius an SD of 0.013 mm. Probabilities, which say more, err by 0.016 mm.
 
     Departure from the paper's code: it keeps the contour with most points; the paper says largest area, as
     here.

@@ -160,7 +160,9 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     )
     constant = evaluation.constant_predictor(cache, parts["training"])
     unaugmented = Batches(cache, parts["training"], scale_px, **options)
-    write_rows(folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant))
+    write_rows(
+        folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant)
+    )
     calibration = evaluation.predict_rows(model, validation, fold, constant)
     rows = evaluation.predict_rows(model, Batches(cache, parts["test"], scale_px, **options), fold, constant)
     rows = evaluation.with_intervals(rows, calibration)
@@ -235,9 +237,13 @@ def single_split(dataset, sizes=(600, 200, 199), seed=0):
 
 def _columns(dataset):
     return tuple(
-        np.array([getattr(record, name) for record in dataset]) for name in ("subject_id", "examination_id", "trimester")
+        np.array([getattr(record, name) for record in dataset])
+        for name in ("subject_id", "examination_id", "trimester")
     )
 
 
 def _named(subjects, parts):
-    return {name: [str(s) for s in subjects[part]] for name, part in zip(("training", "validation", "test"), parts)}
+    return {
+        name: [str(s) for s in subjects[part]]
+        for name, part in zip(("training", "validation", "test"), parts)
+    }

@@ -33,7 +33,17 @@ COLUMNS = {
 }
 
 
-def main(script, recipes, splits_of, *, default_folds, read_dataset, smoke_recipes=None, figures=None, arguments=None):
+def main(
+    script,
+    recipes,
+    splits_of,
+    *,
+    default_folds,
+    read_dataset,
+    smoke_recipes=None,
+    figures=None,
+    arguments=None,
+):
     """Run a table script's command line.
 
     Parameters
@@ -97,7 +107,9 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
         synthetic.fetal_head(data, SMOKE_EXAMINATIONS, options.seed)
         recipes = [_made_small(recipe) for recipe in recipes]
     elif options.data is None:
-        raise ValueError("run needs --data, the HC18 folder as downloaded (or --smoke, for synthetic images).")
+        raise ValueError(
+            "run needs --data, the HC18 folder as downloaded (or --smoke, for synthetic images)."
+        )
     else:
         data = options.data
     recipes = [_adapted(recipe, options) for recipe in recipes]
@@ -109,12 +121,21 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
     cache = None
     for recipe in sorted(recipes, key=lambda recipe: recipe.input_shape[:2]):
         if cache is None or cache.input_shape != recipe.input_shape[:2]:
-            print(f"reading {len(dataset)} images for {recipe.input_shape[1]} x {recipe.input_shape[0]}", file=sys.stderr)
+            print(
+                f"reading {len(dataset)} images for {recipe.input_shape[1]} x {recipe.input_shape[0]}",
+                file=sys.stderr,
+            )
             cache = read_images(dataset, recipe.input_shape)
         for fold in folds:
             folder = options.out / recipe.name / f"fold_{fold}"
             rows = head_circumference.run(
-                recipe, cache, splits[fold], folder, fold=fold, seed=options.seed, tensorboard=options.tensorboard
+                recipe,
+                cache,
+                splits[fold],
+                folder,
+                fold=fold,
+                seed=options.seed,
+                tensorboard=options.tensorboard,
             )
             summary = evaluation.summarise(rows)
             print(
@@ -155,7 +176,9 @@ def report_table(recipes, folds, options, figures=None):
         for recipe in recipes:
             for fold in folds:
                 part = Path(recipe.name) / f"fold_{fold}"
-                _copy_record(options.out / part, options.save / "runs" / part, with_training=figures is not None)
+                _copy_record(
+                    options.out / part, options.save / "runs" / part, with_training=figures is not None
+                )
     if figures is not None:
         for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
             print(f"figure: {path}")
@@ -195,15 +218,17 @@ def read_table(recipes, folds, folder):
             records[recipe.name].append(record)
     if missing:
         raise ValueError(
-            f"{folder} lacks {len(missing)} run(s): {', '.join(missing)}. Run them, or name the rows and folds to report "
-            "with --rows and --folds."
+            f"{folder} lacks {len(missing)} run(s): {', '.join(missing)}. Run them, or name the rows and folds to "
+            "report with --rows and --folds."
         )
     seeds = {record["arguments"]["seed"] for found in records.values() for record in found}
     if len(seeds) > 1:
         raise ValueError(f"{folder} mixes runs of the seeds {sorted(seeds)}; a table is of one seed.")
     subjects = {frozenset(row["subject_id"] for row in rows) for rows in predictions.values()}
     if len(subjects) > 1:
-        raise ValueError(f"The rows in {folder} were tested on different images; they cannot stand in one table.")
+        raise ValueError(
+            f"The rows in {folder} were tested on different images; they cannot stand in one table."
+        )
     return predictions, records
 
 
@@ -221,7 +246,10 @@ def format_table(table):
     headings = ["row", *(heading for heading, _ in COLUMNS.values()), "paper", "ours - paper"]
     lines = [headings]
     for row in table:
-        cells = [f"{row[name]:.{digits}f}" if row[name] == row[name] else "-" for name, (_, digits) in COLUMNS.items()]
+        cells = [
+            f"{row[name]:.{digits}f}" if row[name] == row[name] else "-"
+            for name, (_, digits) in COLUMNS.items()
+        ]
         paper, difference = [], []
         for name in COLUMNS:
             printed = row.get(f"paper_{name}", float("nan"))
@@ -231,7 +259,9 @@ def format_table(table):
                 difference.append(f"{row[name] - printed:+.{digits}f}")
         lines.append([row["row"], *cells, ", ".join(paper) or "-", ", ".join(difference) or "-"])
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
 
 
 def _table_row(recipe, rows, records):
@@ -289,7 +319,10 @@ def _adapted(recipe, options):
         given = _weights(options.weights)
         if backbone.lower() in given:
             weights = given[backbone.lower()]
-            changes["build_arguments"] = {**recipe.build_arguments, "weights": None if weights == "none" else weights}
+            changes["build_arguments"] = {
+                **recipe.build_arguments,
+                "weights": None if weights == "none" else weights,
+            }
     return replace(recipe, **changes)
 
 
@@ -298,7 +331,9 @@ def _weights(pairs):
     for pair in pairs or ():
         backbone, separator, path = pair.partition("=")
         if not separator or not path:
-            raise ValueError(f"--weights takes BACKBONE=PATH, such as VGG16=weights.h5, or BACKBONE=none. Received: {pair}.")
+            raise ValueError(
+                f"--weights takes BACKBONE=PATH, such as VGG16=weights.h5, or BACKBONE=none. Received: {pair}."
+            )
         found[backbone.lower()] = path
     return found
 
@@ -319,16 +354,27 @@ def _parser(script, recipes):
     run = commands.add_parser("run", help="train the rows; what is finished is not repeated")
     run.add_argument("--data", type=Path, help="HC18 folder as downloaded")
     run.add_argument(
-        "--weights", nargs="+", metavar="BACKBONE=PATH", help="local files of ImageNet weights, or BACKBONE=none"
+        "--weights",
+        nargs="+",
+        metavar="BACKBONE=PATH",
+        help="local files of ImageNet weights, or BACKBONE=none",
     )
     run.add_argument("--epochs", type=int, help="instead of each row's own")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folders")
     report = commands.add_parser("report", help="compute the table from the saved predictions")
-    report.add_argument("--save", type=Path, metavar="DIR", help="write the table and copy the runs' records there")
+    report.add_argument(
+        "--save", type=Path, metavar="DIR", help="write the table and copy the runs' records there"
+    )
     for command in (run, report):
-        command.add_argument("--out", type=Path, default=Path("runs") / script.replace(".", "/"), help="default: %(default)s")
-        command.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(r.name for r in recipes)}")
+        command.add_argument(
+            "--out", type=Path, default=Path("runs") / script.replace(".", "/"), help="default: %(default)s"
+        )
+        command.add_argument(
+            "--rows", nargs="+", metavar="ROW", help=f"of {', '.join(r.name for r in recipes)}"
+        )
         command.add_argument("--folds", type=int, nargs="+", metavar="K")
-        command.add_argument("--smoke", action="store_true", help="a few synthetic images, one epoch: does it run at all?")
+        command.add_argument(
+            "--smoke", action="store_true", help="a few synthetic images, one epoch: does it run at all?"
+        )
     return parser

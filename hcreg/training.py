@@ -141,13 +141,15 @@ def load_weights(model, path):
         If the file is damaged or was written by another architecture.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: the run was stopped before its first epoch ended. Run it again.")
+        raise FileNotFoundError(
+            f"{path} does not exist: the run was stopped before its first epoch ended. Run it again."
+        )
     try:
         model.load_weights(str(path))
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(
-            f"{path} does not fit the model {model.name!r} of {model.count_params():,} parameters: it is damaged or was "
-            f"written by another architecture. Use the run folder's own run.json, or train again. (Keras: {error})"
+            f"{path} does not fit the model {model.name!r} of {model.count_params():,} parameters: it is damaged or "
+            f"was written by another architecture. Use the run folder's own run.json, or train again. (Keras: {error})"
         ) from error
 
 
@@ -264,7 +266,8 @@ class _EpochProgress(keras.callbacks.Callback):
         done = len(self.keeper.history)
         if done:
             print(f"{self.title}: going on after epoch {done}", file=sys.stderr)
-        self.task = self.bar.add_task(self.title, total=self.epochs * self.num_batches, completed=done * self.num_batches)
+        total = self.epochs * self.num_batches
+        self.task = self.bar.add_task(self.title, total=total, completed=done * self.num_batches)
         self.bar.start()
 
     def on_train_batch_end(self, batch, logs=None):

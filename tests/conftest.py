@@ -23,7 +23,9 @@ def hc18_root():
 @pytest.fixture(scope="session")
 def densenet121_weights():
     """ImageNet weights of DenseNet121 without top; skips where they are absent."""
-    path = Path(os.environ.get("HCREG_DENSENET121", SHARED / "weights" / "densenet121_imagenet_notop.weights.h5"))
+    path = Path(
+        os.environ.get("HCREG_DENSENET121", SHARED / "weights" / "densenet121_imagenet_notop.weights.h5")
+    )
     if not path.is_file():
         pytest.skip(f"no DenseNet121 weights at {path}; set HCREG_DENSENET121 to their path to run this test")
     return path
@@ -50,7 +52,12 @@ def trained_run(cohort, tmp_path_factory):
 
     dataset = HC18(cohort)
     recipe = head_circumference.Recipe(
-        "small", models.cnn_263k, keras.losses.MeanAbsoluteError(), input_shape=(64, 64, 1), epochs=2, patience=2
+        "small",
+        models.cnn_263k,
+        keras.losses.MeanAbsoluteError(),
+        input_shape=(64, 64, 1),
+        epochs=2,
+        patience=2,
     )
     split = head_circumference.single_split(dataset, sizes=(3, 1, 1))
     cache = read_images(dataset, recipe.input_shape)

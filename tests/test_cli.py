@@ -13,7 +13,9 @@ def test_measure_prints_one_line_an_image(trained_run, capsys):
     arguments = ["measure", *(str(record.image_path) for record in records), "--pixel-size-mm", "0.1"]
     assert cli.main([*arguments, "--model", str(trained_run["folder"])]) == 0
     header, *lines = capsys.readouterr().out.strip().split("\n")
-    assert header.startswith("filename,hc_mm,hc_px,interval_low_mm,interval_high_mm,coverage,gestational_age_weeks")
+    assert header.startswith(
+        "filename,hc_mm,hc_px,interval_low_mm,interval_high_mm,coverage,gestational_age_weeks"
+    )
     assert [line.split(",")[0] for line in lines] == [str(record.image_path) for record in records]
 
 
@@ -21,9 +23,16 @@ def test_measure_writes_csv_and_json_alike(trained_run, tmp_path, capsys):
     record = trained_run["dataset"][0]
     sizes = str(trained_run["dataset"][0].image_path.parent.parent / "training_set_pixel_size_and_HC.csv")
     for name in ("out.csv", "out.json"):
-        arguments = ["measure", str(record.image_path), "--pixel-size-csv", sizes, "--model", str(trained_run["folder"])]
+        arguments = [
+            "measure",
+            str(record.image_path),
+            "--pixel-size-csv",
+            sizes,
+            "--model",
+            str(trained_run["folder"]),
+        ]
         assert cli.main([*arguments, "--output", str(tmp_path / name)]) == 0
-    (from_csv,) = csv.DictReader(open(tmp_path / "out.csv"))
+    (from_csv,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
     (from_json,) = json.loads((tmp_path / "out.json").read_text())
     assert float(from_csv["hc_mm"]) == from_json["hc_mm"]
     assert from_json["hc_mm"] == pytest.approx(from_json["hc_px"] * record.pixel_size_mm)
@@ -34,7 +43,15 @@ def test_bad_image_among_good_ones_is_named_and_the_rest_measured(trained_run, t
     good = trained_run["dataset"][0].image_path
     bad = tmp_path / "half.png"
     bad.write_bytes(good.read_bytes()[:5000])
-    arguments = ["measure", str(bad), str(good), "--pixel-size-mm", "0.1", "--model", str(trained_run["folder"])]
+    arguments = [
+        "measure",
+        str(bad),
+        str(good),
+        "--pixel-size-mm",
+        "0.1",
+        "--model",
+        str(trained_run["folder"]),
+    ]
     assert cli.main(arguments) == 1
     printed = capsys.readouterr()
     assert str(good) in printed.out

@@ -19,7 +19,11 @@ def main():
     rng = np.random.default_rng(0)
     ellipses = [
         geometry.Ellipse(
-            rng.uniform(330, 470), rng.uniform(230, 310), rng.uniform(120, 240), rng.uniform(90, 119), rng.uniform(0, 3.1)
+            rng.uniform(330, 470),
+            rng.uniform(230, 310),
+            rng.uniform(120, 240),
+            rng.uniform(90, 119),
+            rng.uniform(0, 3.1),
         )
         for _ in range(NUM_MASKS)
     ]
@@ -30,7 +34,9 @@ def main():
 
     def evaluate(method):
         def run():
-            found = np.array([geometry.head_circumference_mm(mask, pixel_size_mm, method=method) for mask in masks])
+            found = np.array(
+                [geometry.head_circumference_mm(mask, pixel_size_mm, method=method) for mask in masks]
+            )
             measured[method] = metrics.mean_absolute_error(true_mm, found)
             metrics.percentage_mean_absolute_error(true_mm, found)
             metrics.root_mean_squared_error(true_mm, found)

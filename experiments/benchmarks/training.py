@@ -91,7 +91,13 @@ def main(arguments=None):
 
         def plain_fit(found):
             plain_model.fit(
-                images, targets, batch_size=16, epochs=EPOCHS, validation_data=few, verbose=0, callbacks=[_Clock(found)]
+                images,
+                targets,
+                batch_size=16,
+                epochs=EPOCHS,
+                validation_data=few,
+                verbose=0,
+                callbacks=[_Clock(found)],
             )
 
         def ours(batches):

@@ -1,4 +1,4 @@
-"""Label-exact augmentation: parameters are drawn apart from being applied, and every label follows its image."""
+"""Label-exact augmentation: drawing parameters is apart from applying them, and a label follows its image."""
 
 from hcreg.augmentation.intensity import GainGamma, Speckle
 from hcreg.augmentation.spatial import (

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def _require_uint8(image):
+    if image.dtype != np.uint8:
+        raise ValueError(f"Grey values must be of dtype uint8, 0 to 255. Received: {image.dtype}.")
+
+
 @dataclass(frozen=True)
 class GainGamma:
-    """Multiply grey values by a gain and raise them to a power, as a sonographer's gain and contrast knobs do.
+    """Raise grey values to a power and multiply them by a gain, like a machine's contrast and gain knobs.
 
     Attributes
     ----------
@@ -40,10 +45,8 @@ class GainGamma:
         -------
         tuple of float (gain, gamma)
         """
-        gain, gamma = (
-            float(np.exp(rng.uniform(np.log(low), np.log(high)))) for low, high in (self.gain_range, self.gamma_range)
-        )
-        return gain, gamma
+        ranges = (self.gain_range, self.gamma_range)
+        return tuple(float(np.exp(rng.uniform(np.log(low), np.log(high)))) for low, high in ranges)
 
     @staticmethod
     def apply(image, parameters):
@@ -57,8 +60,9 @@ class GainGamma:
         Returns
         -------
         ndarray of uint8, of the shape of `image`
-            Saturating at 255.
+            255 (value / 255)^gamma gain, rounded, saturating at 255.
         """
+        _require_uint8(image)
         gain, gamma = parameters
         table = 255.0 * (np.arange(256) / 255.0) ** gamma * gain
         return np.clip(np.rint(table), 0, 255).astype(np.uint8)[image]
@@ -66,7 +70,7 @@ class GainGamma:
 
 @dataclass(frozen=True)
 class Speckle:
-    """Multiply by random speckle, smoothed to a grain of about so many pixels.
+    """Multiply by random speckle: square grains, each with a factor drawn from N(1, sd).
 
     Attributes
     ----------
@@ -83,7 +87,8 @@ class Speckle:
         low, high = self.sd_range
         if not 0 <= low <= high or self.grain_px < 1:
             raise ValueError(
-                f"Speckle needs 0 <= low <= high and a grain of 1 px or more. Received: {self.sd_range}, {self.grain_px}."
+                "Speckle needs 0 <= low <= high and a grain of 1 px or more. "
+                f"Received: {self.sd_range}, {self.grain_px}."
             )
 
     def draw(self, rng):
@@ -111,6 +116,7 @@ class Speckle:
         -------
         ndarray of uint8, of the shape of `image`
         """
+        _require_uint8(image)
         sd, seed = parameters
         height, width = image.shape
         grains = np.random.default_rng(seed).standard_normal(

@@ -1,8 +1,9 @@
 """Affine augmentation of ellipse-labelled images: draw the map, apply it, and the label follows exactly.
 
-A transform has one method, ``draw(rng, shape)``, which returns the affine map of one draw as a 2 x 3 matrix in pixel
-coordinates of a frame of that shape, and draws nothing else. `apply_to_image` and `Ellipse.transformed` then use the
-same matrix, so a label is computed, never interpolated. Nothing wraps around the border: what comes in is black.
+A transform has one method, ``draw(rng, shape)``, which returns the affine map of one draw as a 2 x 3 matrix
+in pixel coordinates of a frame of that shape, and draws nothing else. `apply_to_image` and
+`Ellipse.transformed` then use the same matrix, so a label is computed, never interpolated. Nothing wraps
+around the border: what comes in is black.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,10 @@ def compose(first, second):
     >>> compose([[1, 0, 5], [0, 1, 0]], [[2, 0, 0], [0, 2, 0]]).tolist()
     [[2.0, 0.0, 10.0], [0.0, 2.0, 0.0]]
     """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+    second = np.asarray(second, float)
+    matrix = second[:, :2] @ np.asarray(first, float)
+    matrix[:, 2] += second[:, 2]
+    return matrix
 
 
 def about_center(linear, shape, shift_px=(0.0, 0.0)):
@@ -59,6 +62,22 @@ def _require_range(name, low, high):
         raise ValueError(f"{name} needs low <= high. Received: {low} and {high}.")
 
 
+def _require_shift(name, *shifts_px):
+    if not all(0 <= shift < np.inf for shift in shifts_px):
+        received = " and ".join(map(str, shifts_px))
+        raise ValueError(
+            f"{name} shifts to either side by up to so many pixels, 0 or more. Received: {received}."
+        )
+
+
+def _require_some(name, transforms):
+    if not transforms or not all(hasattr(transform, "draw") for transform in transforms):
+        raise ValueError(
+            f"{name} takes a tuple of one or more transforms, objects with draw(rng, shape). "
+            f"Received: {transforms!r}."
+        )
+
+
 @dataclass(frozen=True)
 class Identity:
     """Leave the image as it is."""
@@ -78,6 +97,10 @@ class HorizontalFlip:
     """
 
     probability: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"HorizontalFlip needs a probability of 0 to 1. Received: {self.probability}.")
 
     def draw(self, rng, shape):
         """Draw whether to flip."""
@@ -106,7 +129,8 @@ class Rotation:
         """Draw the angle."""
         angle = np.deg2rad(rng.uniform(self.low_degrees, self.high_degrees))
         cos, sin = np.cos(angle), np.sin(angle)
-        return about_center([[cos, sin], [-sin, cos]], shape)  # y points down: this turns counter-clockwise on screen
+        # y points down: this turns counter-clockwise on the screen
+        return about_center([[cos, sin], [-sin, cos]], shape)
 
 
 @dataclass(frozen=True)
@@ -124,7 +148,7 @@ class Scaling:
     def __post_init__(self):
         _require_range("Scaling", self.low, self.high)
         if self.low <= 0:
-            raise ValueError(f"Scaling needs positive factors. Received: {self.low}.")
+            raise ValueError(f"Scaling needs positive factors. Received: {self.low} and {self.high}.")
 
     def draw(self, rng, shape):
         """Draw the factor."""
@@ -145,6 +169,9 @@ class Translation:
     horizontal_px: float = 40.0
     vertical_px: float = 27.0
 
+    def __post_init__(self):
+        _require_shift("Translation", self.horizontal_px, self.vertical_px)
+
     def draw(self, rng, shape):
         """Draw the two shifts."""
         shift = rng.uniform(-1.0, 1.0, size=2) * (self.horizontal_px, self.vertical_px)
@@ -158,14 +185,15 @@ class CropResize:
     Attributes
     ----------
     left_px, top_px, right_px, bottom_px : float
-        The box, edges not centres: the papers' is (100, 50) to (700, 500), which stretches x by 4/3 and y by 1.2.
+        The box, edges not centres: the papers' is (100, 50) to (700, 500), which stretches x by 4/3 and y
+        by 1.2.
     shift_px : float
         Largest shift afterwards, drawn uniformly per axis; 5 in the papers.
 
     Notes
     -----
-    The stretch is **anisotropic**: it changes a head's shape and circumference in pixels, so a pixel is no longer
-    square. The label must be the circumference of the *transformed* ellipse, which is what
+    The stretch is **anisotropic**: it changes a head's shape and circumference in pixels, so a pixel is no
+    longer square. The label must be the circumference of the *transformed* ellipse, which is what
     `Ellipse.transformed` gives.
     """
 
@@ -181,6 +209,7 @@ class CropResize:
                 "CropResize needs left < right and top < bottom. Received: "
                 f"({self.left_px}, {self.top_px}) to ({self.right_px}, {self.bottom_px})."
             )
+        _require_shift("CropResize", self.shift_px)
 
     def draw(self, rng, shape):
         """Draw the shift; the stretch is fixed."""
@@ -208,6 +237,9 @@ class Chain:
 
     transforms: tuple
 
+    def __post_init__(self):
+        _require_some("Chain", self.transforms)
+
     def draw(self, rng, shape):
         """Draw each and compose them, first to last."""
         matrix = IDENTITY
@@ -227,6 +259,9 @@ class OneOf:
 
     transforms: tuple
 
+    def __post_init__(self):
+        _require_some("OneOf", self.transforms)
+
     def draw(self, rng, shape):
         """Draw which, then draw that."""
         return self.transforms[rng.integers(len(self.transforms))].draw(rng, shape)
@@ -241,8 +276,9 @@ def zhang2021_augmentation():
 
     Notes
     -----
-    The paper stores six fixed copies of each image; here one of the six is drawn anew in each epoch, the shifts with
-    random size and sign up to the paper's. The original's shifts wrap around the border; these do not.
+    The paper stores six fixed copies of each image; here one of the six is drawn anew in each epoch, the
+    shifts with random size and sign up to the paper's. The original's shifts wrap around the border; these
+    do not.
     """
     return OneOf(
         (
@@ -283,13 +319,14 @@ def draw_inside(transform, rng, ellipse, shape, max_draws=5):
     Returns
     -------
     matrix : ndarray of shape (2, 3)
-        The identity where no draw kept the head inside: the augmented copy is dropped and the image itself stays, as
-        in zhang2021biometrics.
+        The identity where no draw kept the head inside: the augmented copy is dropped and the image itself
+        stays, as in zhang2021biometrics.
     transformed : Ellipse
 
     Notes
     -----
-    A few annotated heads of HC18 leave the image themselves; for them only draws that bring the head inside pass.
+    A few annotated heads of HC18 leave the image themselves; for them only draws that bring the head inside
+    pass.
     """
     height, width = shape
     for _ in range(max_draws):

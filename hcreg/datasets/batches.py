@@ -1,9 +1,10 @@
 """From records to a network's batches: decode each image once, keep it small, augment on the fly.
 
-`ImageCache` reads the images of a data set once in a run and keeps them as 8-bit pictures of twice the network's
-input size. `Batches` serves any subset of it to `keras.Model.fit`: each image of each epoch is warped, halved by area
-interpolation and normalised, with its label computed from the warped ellipse. What epoch 7 shows of image 12 depends
-on the seed, the epoch and the image only, so a resumed run sees what an uninterrupted one would have seen.
+`ImageCache` reads the images of a data set once in a run and keeps them as 8-bit pictures of twice the
+network's input size. `Batches` serves any subset of it to `keras.Model.fit`: each image of each epoch is
+warped, halved by area interpolation and normalised, with its label computed from the warped ellipse. What
+epoch 7 shows of image 12 depends on the seed, the epoch and the image only, so a resumed run sees what an
+uninterrupted one would have seen.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,8 @@ class ImageCache:
     Parameters
     ----------
     records : sequence of HC18Record
-        Or any records with ``subject_id``, ``pixel_size_mm``, ``hc_mm``, ``image()`` and, where `with_ellipses`,
-        ``ellipse()``.
+        Or any records with ``subject_id``, ``pixel_size_mm``, ``hc_mm``, ``image()`` and, where
+        `with_ellipses`, ``ellipse()``.
     input_shape : tuple of int (height_px, width_px[, channels])
         The network's input.
     with_ellipses : bool
@@ -39,6 +40,12 @@ class ImageCache:
         Threads that decode.
     progress : callable, optional
         Called with the number of images read so far, after each.
+
+    Raises
+    ------
+    ValueError
+        If there are no records, or an image is unreadable or constant; the first such file is named and
+        reading stops.
 
     Attributes
     ----------
@@ -52,8 +59,8 @@ class ImageCache:
 
     Notes
     -----
-    A reference pixel is a pixel of the 800 x 540 frame of `hcreg.preprocessing.frames`: the image's own pixel in 975
-    of HC18's 999 images.
+    A reference pixel is a pixel of the 800 x 540 frame of `hcreg.preprocessing.frames`: the image's own
+    pixel in 975 of HC18's 999 images.
     """
 
     def __init__(self, records, input_shape, *, with_ellipses=True, num_workers=2, progress=None):
@@ -70,10 +77,20 @@ class ImageCache:
         def read(index):
             record = self.records[index]
             image = record.image()
+            if image.dtype != np.uint8:
+                raise ValueError(
+                    f"{record.image_path}: grey values must be of dtype uint8. Received: {image.dtype}."
+                )
             placement = place(image.shape)
             self.images[index] = working_image(image, self.input_shape)
-            if self.images[index].min() == self.images[index].max():
-                raise ValueError(f"{record.image_path}: every pixel is {image.flat[0]}; there is nothing to measure.")
+            seen = input_image(self.images[index], self.input_shape)
+            # the image itself too, since a border that pads a constant image gives it a contrast
+            for pixels, size in ((image, ""), (seen, " at the network's input size")):
+                if pixels.min() == pixels.max():
+                    raise ValueError(
+                        f"{record.image_path}: every pixel is {pixels.flat[0]}{size}; there is nothing to "
+                        "measure. Replace the image, or remove it and its row."
+                    )
             self.reference_px_per_mm[index] = placement.reference_px_per_image_px / record.pixel_size_mm
             if record.hc_mm is not None:
                 self.hc_px[index] = record.hc_mm * self.reference_px_per_mm[index]
@@ -130,7 +147,15 @@ class Batches(keras.utils.PyDataset):
     Attributes
     ----------
     epoch : int
-        Which epoch's order and augmentation are served; `hcreg.training.fit` sets it.
+        Which epoch's order and augmentation are served. `hcreg.training.fit` sets it at the start of each
+        epoch, so that a resumed run goes on with the right one. Keras's own loops add 1 at the end of each
+        (and once before the first), so that a plain ``model.fit`` sees each epoch differently too.
+
+    Raises
+    ------
+    ValueError
+        If there are no images or their positions are not in the cache, the scale or batch size is not
+        positive, the augmentation has no ellipses to go by, or images for training have no label.
     """
 
     def __init__(
@@ -149,7 +174,7 @@ class Batches(keras.utils.PyDataset):
     ):
         super().__init__()
         self.cache = cache
-        self.indices = np.asarray(indices, int)
+        self.indices = _checked_indices(indices, len(cache))
         self.target_scale_px = float(target_scale_px)
         self.batch_size = int(batch_size)
         self.normalisation = normalisation
@@ -161,14 +186,22 @@ class Batches(keras.utils.PyDataset):
         self.epoch = 0
         self._fixed = None
         self._order = (None, None)
-        if not len(self.indices):
-            raise ValueError("This part of the split has no images.")
-        if not self.target_scale_px > 0:
-            raise ValueError(f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}.")
+        if not 0 < self.target_scale_px < np.inf:
+            raise ValueError(
+                f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}."
+            )
         if self.batch_size < 1:
             raise ValueError(f"A batch holds one image or more. Received: batch_size={batch_size!r}.")
         if spatial is not None and any(cache.ellipses[index] is None for index in self.indices):
-            raise ValueError("Augmentation needs the annotated ellipses: make the cache with with_ellipses=True.")
+            raise ValueError(
+                "Augmentation needs the annotated ellipses: make the cache with with_ellipses=True."
+            )
+        unlabelled = [cache.records[i].subject_id for i in self.indices if not np.isfinite(cache.hc_px[i])]
+        if unlabelled and (shuffle or spatial is not None):
+            raise ValueError(
+                f"Training needs a head circumference for each image; {len(unlabelled)} have none, the "
+                f"first: {unlabelled[:5]}. Train on the training set: the test set's are not public."
+            )
 
     @property
     def num_batches(self):
@@ -183,19 +216,32 @@ class Batches(keras.utils.PyDataset):
         ndarray of int
             Positions in `indices`.
         """
+        return self._order_of(self.epoch)
+
+    def _order_of(self, epoch):
         if not self.shuffle:
             return np.arange(len(self.indices))
-        if self._order[0] != self.epoch:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            self._order = (self.epoch, rng.permutation(len(self.indices)))
-        return self._order[1]
+        known, order = self._order  # read and set as one, for Keras may ask from two threads
+        if known != epoch:
+            # spawn_key: default_rng([seed, epoch]) would be the very stream of sample 0, [seed, epoch, 0]
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch], spawn_key=(0,)))
+            order = rng.permutation(len(self.indices))
+            self._order = (epoch, order)
+        return order
+
+    def on_epoch_end(self):
+        """Go on to the next epoch; Keras calls it."""
+        self.epoch += 1
 
     def __getitem__(self, batch):
-        rows = self.order()[batch * self.batch_size : (batch + 1) * self.batch_size]
+        if not 0 <= batch < self.num_batches:
+            raise IndexError(f"An epoch has the batches 0 to {self.num_batches - 1}. Received: {batch}.")
+        epoch = self.epoch  # one for the whole batch, should it be set meanwhile
+        rows = self._order_of(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         if self.spatial is None and not self.intensity:
             images, hc_px = self.arrays()
             return images[rows], hc_px[rows]
-        samples = [self.sample(index) for index in self.indices[rows]]
+        samples = [self._sample_of(epoch, index) for index in self.indices[rows]]
         images = normalise(np.stack([image for image, _ in samples]), self.normalisation, self.num_channels)
         return images, self._targets([hc_px for _, hc_px in samples])
 
@@ -212,8 +258,11 @@ class Batches(keras.utils.PyDataset):
         image : ndarray of shape (height_px, width_px), uint8
         hc_px : float, reference px
         """
+        return self._sample_of(self.epoch, index)
+
+    def _sample_of(self, epoch, index):
         image, hc_px = self.cache.images[index], self.cache.hc_px[index]
-        rng = np.random.default_rng([self.seed, self.epoch, int(index)])
+        rng = np.random.default_rng([self.seed, epoch, int(index)])
         if self.spatial is not None:
             ellipse = self.cache.ellipses[index]
             matrix, moved = draw_inside(self.spatial, rng, ellipse, REFERENCE_SHAPE)
@@ -234,7 +283,9 @@ class Batches(keras.utils.PyDataset):
             In the order of `indices`.
         """
         if self._fixed is None:
-            images = np.stack([input_image(self.cache.images[index], self.cache.input_shape) for index in self.indices])
+            images = np.stack(
+                [input_image(self.cache.images[index], self.cache.input_shape) for index in self.indices]
+            )
             images = normalise(images, self.normalisation, self.num_channels)
             self._fixed = images, self._targets(self.cache.hc_px[self.indices])
         return self._fixed
@@ -242,6 +293,22 @@ class Batches(keras.utils.PyDataset):
     def _targets(self, hc_px):
         targets = np.asarray(hc_px, np.float64)[:, None] / self.target_scale_px
         return targets.astype(np.float32)
+
+
+def _checked_indices(indices, num_images):
+    indices = np.asarray(indices)
+    if not indices.size:
+        raise ValueError("This part of the split has no images.")
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise ValueError(
+            "A part of the split is given by the positions of its images, a list of integers. "
+            f"Received: {indices.dtype} of shape {indices.shape}. For a mask pass np.flatnonzero(mask)."
+        )
+    if indices.min() < 0 or indices.max() >= num_images:
+        raise ValueError(
+            f"The cache holds the images 0 to {num_images - 1}. Received: {indices.min()} to {indices.max()}."
+        )
+    return indices.astype(int)
 
 
 def read_images(dataset, input_shape):

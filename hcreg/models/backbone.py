@@ -93,23 +93,24 @@ def backbone_regressor(
     ConnectionError
         If "imagenet" was asked for and cannot be fetched.
 
-    Notes ----- Intensities: those of the weights, i.e. RGB from 0 to 255 through the backbone's own
-    ``preprocess_input``, come closest to what ImageNet weights saw; the shared pipeline's per-image
-    standardised grey, repeated to three channels, is near it for backbones with ImageNet mean and standard
-    deviation (DenseNet), and fits all random weights. EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3
-    hold their preprocessing as layers and expect 0 to 255; all but the first go without it with
-    ``include_preprocessing=False``.
+    Notes
+    -----
+    Intensities: a backbone with ImageNet weights was trained on RGB from 0 to 255 through its own
+    ``preprocess_input``. The shared pipeline's images (grey standardised per image, repeated to three
+    channels) are near that for DenseNet, which standardises too, and further off for the others. Random
+    weights have no such preference. EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3 hold their
+    preprocessing as layers and expect 0 to 255, or else see a nearly constant image; all but the first go
+    without those layers with ``include_preprocessing=False``.
 
     EfficientNetB0 to B7 have one scaling layer more in Keras when built with ``weights="imagenet"``. Without
     it the same weights, loaded from a path, would see intensities half as large, and without a warning.
     Three-channel inputs get that layer here whatever `weights` is.
 
-    The default head, global average pooling, dropout 0.3 and one linear unit, has as many weights as feature
-    maps and takes any image size: no paper's, but the smallest head that works, and 50 times smaller than a
-    flattened one.
+    The default head is no paper's but the smallest that works: it takes any image size and has one weight for
+    each feature map, where flattening at 224 x 224 has 49.
 
-    The output layer computes in float32 under mixed precision as well. In bfloat16 neighbouring numbers near
-    1 are 0.0039 apart, which for a largest circumference of 346 mm is a step of 1.4 mm.
+    The output layer computes in float32 under mixed precision as well. Just below 1, bfloat16 numbers are
+    0.0039 apart, a step of 1.4 mm for a largest circumference of 346 mm.
 
     Examples
     --------
@@ -220,9 +221,11 @@ def with_seed(model, seed):
         `seed` and the layer's place in the graph. A seed that a layer already has is kept. Nothing global is
         seeded.
 
-    Notes ----- Equal seeds give equal weights on one backend; TensorFlow and JAX draw differently. With
-    ``seed=None`` the builders leave the draws to Keras, so that `keras.utils.set_random_seed` governs them.
-    The order of batches and the augmentation have seeds elsewhere.
+    Notes
+    -----
+    Equal seeds give equal weights on one backend; TensorFlow and JAX draw differently. With ``seed=None`` the
+    builders leave the draws to Keras, so that `keras.utils.set_random_seed` governs them. The order of
+    batches and the augmentation have seeds elsewhere.
 
     Examples
     --------

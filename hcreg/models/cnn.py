@@ -31,14 +31,16 @@ def cnn_263k(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
     ValueError
         If `input_shape` is not three whole numbers or is too small for the pooling.
 
-    Notes ----- Follows the network "CNN 263K" of [1]_. Each block is a 3x3 convolution with bias and same
-    padding, ReLU, batch normalisation *after* it, and 2x2 max-pooling. Not given in the slides, and Keras's
-    default here: the initialiser (Glorot uniform), the momentum (0.99) and epsilon (0.001) of the batch
-    normalisation.
+    Notes
+    -----
+    Follows the network "CNN 263K" of [1]_. Each block is a 3x3 convolution with bias and same padding, ReLU,
+    batch normalisation *after* it, and 2x2 max-pooling. For want of another statement these
+    are Keras's defaults: the initialiser (Glorot uniform), the momentum (0.99) and epsilon (0.001) of the
+    batch normalisation.
 
     References
     ----------
-    .. [1] zhang2020slides, the slide on the CNN architectures.
+    .. [1] zhang2020slides.
 
     Examples
     --------
@@ -71,12 +73,14 @@ def cnn_1m(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
     ValueError
         As `cnn_263k`.
 
-    Notes ----- Follows the network "CNN 1M" of [1]_ but for the dense widths: the slide prints 16, 32 and 8,
-    which give 286,785 parameters; 64, 32 and 16 give the million in its name. The rest as in `cnn_263k`.
+    Notes
+    -----
+    Follows the network "CNN 1M" of [1]_ but for the dense widths: the slide prints 16, 32 and 8, which give
+    286,785 parameters; 64, 32 and 16 give the million in its name. The rest as in `cnn_263k`.
 
     References
     ----------
-    .. [1] zhang2020slides, the slide on the CNN architectures.
+    .. [1] zhang2020slides.
 
     Examples
     --------

@@ -17,8 +17,7 @@ def resnet50_regressor(
     - "zhang2021": each image standardised to mean 0 and standard deviation 1, grey repeated to three
       channels;
     - "chi2025hc": RGB from 0 to 255 through `keras.applications.resnet50.preprocess_input` (BGR, ImageNet's
-      mean
-      taken off, not scaled: about -124 to 152).
+      mean taken off, not scaled: -124 to 151).
 
     Parameters
     ----------
@@ -49,14 +48,16 @@ def resnet50_regressor(
     FileNotFoundError, ConnectionError
         As `hcreg.models.backbone_regressor`.
 
-    Notes ----- Departure from both works: `weights` is None by default, since nothing is downloaded unless
-    asked. A frozen backbone without weights is a random projection: pass weights with "chi2025hc", unless the
-    whole regressor's weights are loaded afterwards.
+    Notes
+    -----
+    Departure from both works: `weights` is None by default, since nothing is downloaded unless asked. A
+    frozen backbone without weights is a random projection: pass weights with "chi2025hc", unless the whole
+    regressor's weights are loaded afterwards.
 
     References
     ----------
-    .. [1] zhang2021biometrics, the section on the regression CNNs: head "zhang2021".
-    .. [2] chi2025hc, the model section: head "chi2025hc".
+    .. [1] zhang2021biometrics: head "zhang2021".
+    .. [2] chi2025hc: head "chi2025hc".
 
     Examples
     --------

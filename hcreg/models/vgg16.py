@@ -35,7 +35,7 @@ def vgg16_regressor(
     kernel_l2, activity_l1 : float
         Penalties on the kernels and on the outputs of the five dense layers, in the loss's own unit.
     trainable_backbone : bool
-        Whether VGG16 itself is trained too, as in the paper.
+        Whether VGG16 itself is trained too.
     seed : int, optional
         Fixes the initial weights and the dropout masks, see `hcreg.models.backbone.with_seed`.
 
@@ -50,15 +50,17 @@ def vgg16_regressor(
     ValueError, FileNotFoundError, ConnectionError
         As `hcreg.models.backbone_regressor`.
 
-    Notes ----- Follows the VGG16 regressor of [1]_: VGG16 without top, global average pooling, dropout 0.7,
-    dense layers of 512, 256, 128, 64 and 32 units *without* an activation, one linear unit. Together the six
-    are one linear map; what they add is the penalties. Departures: `weights` is None by default, since
-    nothing is downloaded unless asked. The output layer is not penalised. The paper feeds ImageNet's weights
+    Notes
+    -----
+    Follows the VGG16 regressor of [1]_: VGG16 without top, global average pooling, dropout 0.7, dense layers
+    of 512, 256, 128, 64 and 32 units *without* an activation, one linear unit. Together the six are one
+    linear map; what they add is the penalties. Departures: `weights` is None by default, since nothing is
+    downloaded unless asked. The output layer is not penalised. The paper feeds ImageNet's weights
     standardised images, not the 0 to 255 minus mean they were trained on; so does the shared pipeline.
 
     References
     ----------
-    .. [1] zhang2021biometrics, the section on the regression CNNs.
+    .. [1] zhang2021biometrics.
 
     Examples
     --------
@@ -104,9 +106,10 @@ class ActivityL1(keras.regularizers.Regularizer):
     l1 : float
         Weight of the sum of absolute outputs of one image.
 
-    Notes ----- Keras 2, which the papers used, and Keras from 3.14 divide an activity penalty by the batch
-    size; Keras 3.10 to 3.13 do not, and there ``keras.regularizers.L1`` would weigh 16 times as much at a
-    batch of 16.
+    Notes
+    -----
+    Keras 2, current when the paper was written, and Keras from 3.14 divide an activity penalty by the batch
+    size; Keras 3.10 to 3.13 do not, and there ``keras.regularizers.L1`` would weigh 16 times as much at a batch of 16.
     """
 
     def __init__(self, l1=0.01):

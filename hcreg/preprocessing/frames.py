@@ -1,9 +1,9 @@
 """Bring ultrasound images of any size to a network's input, and keep track of what that does to a length.
 
-Nearly every HC18 image is 800 x 540 pixels, and the papers resize it to a square without more ado. An image of
-another shape would be stretched differently, and a network that predicts pixels could not know. Here every image is
-first padded with black to the proportions of the reference frame, so that all are stretched alike and a length in
-reference pixels turns into millimetres by one known factor.
+Nearly every HC18 image is 800 x 540 pixels, and the papers resize it to a square without more ado. An image
+of another shape would be stretched differently, and a network that predicts pixels could not know. Here
+every image is first padded with black to the proportions of the reference frame, so that all are stretched
+alike and a length in reference pixels turns into millimetres by one known factor.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Placement:
 
     @property
     def reference_px_per_image_px(self):
-        """Factor that turns a length in image pixels into one in reference pixels; 1 for an 800 x 540 image."""
+        """Factor from a length in image pixels to one in reference pixels; 1 for an 800 x 540 image."""
         padded, reference = np.prod(self.padded_shape, dtype=float), np.prod(REFERENCE_SHAPE, dtype=float)
         return float(np.sqrt(reference / padded))
 
@@ -70,6 +70,17 @@ def place(image_shape):
     -------
     Placement
 
+    Raises
+    ------
+    ValueError
+        If the shape is not two positive numbers.
+
+    Notes
+    -----
+    A border is a whole number of pixels, so the proportions are met to half a pixel: over the shapes of
+    HC18 the two axes differ by at most 0.061 %, and the one factor for lengths is off by half of that at
+    most.
+
     Examples
     --------
     >>> place((540, 800)).reference_px_per_image_px
@@ -77,11 +88,12 @@ def place(image_shape):
     >>> place((540, 400)).left_px
     200
     """
-    height, width = image_shape
-    if height < 1 or width < 1:
+    if len(image_shape) != 2 or min(image_shape) < 1:
         raise ValueError(
-            f"An image needs at least one row and one column. Received: shape {tuple(image_shape)}."
+            "A grey image has the shape (height_px, width_px), with at least one row and one column. "
+            f"Received: shape {tuple(image_shape)}."
         )
+    height, width = image_shape
     reference_height, reference_width = REFERENCE_SHAPE
     padded_height = max(height, round(width * reference_height / reference_width))
     padded_width = max(width, round(height * reference_width / reference_height))
@@ -109,8 +121,13 @@ def resize_in_frame(image, shape):
 
     Notes
     -----
-    Area interpolation as in zhang2021biometrics. Where an image is *enlarged*, OpenCV's area mode would repeat
-    pixels, so linear interpolation is used.
+    Area interpolation as in zhang2021biometrics. Along an axis that is *enlarged*, OpenCV's area mode would
+    repeat pixels, so linear interpolation is used there, after the other axis has shrunk.
+
+    Raises
+    ------
+    ValueError
+        If the image has channels, or no pixels.
     """
     if image.ndim != 2:
         raise ValueError(
@@ -124,10 +141,11 @@ def resize_in_frame(image, shape):
         right = width - placement.image_shape[1] - placement.left_px
         border = cv2.BORDER_CONSTANT
         image = cv2.copyMakeBorder(image, placement.top_px, bottom, placement.left_px, right, border, value=0)
-    shrinks = shape[0] <= height and shape[1] <= width
-    return cv2.resize(
-        image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    smaller = min(shape[0], height), min(shape[1], width)
+    image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller == tuple(shape):
+        return image
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def working_image(image, input_shape):
@@ -170,9 +188,9 @@ def normalise(images, how, num_channels=1):
     images : ndarray of shape (batch, height_px, width_px)
         Grey values 0 to 255.
     how : {"standardise", "caffe", "tf", "torch"}
-        ``"standardise"``: each image minus its mean over its standard deviation (zhang2021biometrics). The others
-        are `keras.applications`' input scalings of the same names, for backbones trained on ImageNet: ``"caffe"``
-        is ResNet50's and VGG16's (chi2025hc), ``"torch"`` DenseNet's.
+        ``"standardise"``: each image minus its mean over its standard deviation (zhang2021biometrics). The
+        others are `keras.applications`' input scalings of the same names, for backbones trained on
+        ImageNet: ``"caffe"`` is ResNet50's and VGG16's (chi2025hc), ``"torch"`` DenseNet's.
     num_channels : {1, 3}
         Three channels repeat the grey values.
 
@@ -183,22 +201,32 @@ def normalise(images, how, num_channels=1):
     Raises
     ------
     ValueError
-        If an image is constant, so that standardising it would divide by zero.
+        If an image is constant or not finite, so that standardising it would divide by zero; if `images`
+        are no batch of grey images; if the normalisation is unknown or does not go with the number of
+        channels.
     """
     if how not in NORMALISATIONS:
         raise ValueError(f"Normalisation is one of {', '.join(NORMALISATIONS)}. Received: {how!r}.")
     if num_channels not in (1, 3):
         raise ValueError(f"A network takes 1 or 3 channels of grey values. Received: {num_channels}.")
     images = np.asarray(images, np.float32)
+    if images.ndim != 3:
+        raise ValueError(
+            "Expected a batch of grey images of shape (batch, height_px, width_px). "
+            f"Received: shape {images.shape}. Add or squeeze axes first; the channel axis is made here."
+        )
     if how == "standardise":
+        # a constant image's standard deviation may round to a little more than zero; its range does not
+        contrast = np.ptp(images, axis=(1, 2))
+        usable = np.isfinite(contrast) & (contrast > 0)
+        if not np.all(usable):
+            constant = np.flatnonzero(~usable)[:5].tolist()
+            raise ValueError(
+                f"Every image needs some contrast. Constant or not finite: image(s) {constant} of this "
+                "batch. Run `hcreg check` on the folder to name the files."
+            )
         mean = images.mean(axis=(1, 2), keepdims=True)
         sd = images.std(axis=(1, 2), keepdims=True)
-        if not np.all(sd > 0):
-            constant = np.flatnonzero(~(sd[:, 0, 0] > 0))[:5].tolist()
-            raise ValueError(
-                f"Every image needs some contrast. Constant or not finite: image(s) {constant} of this batch. "
-                "Run `hcreg check` on the folder to name the files."
-            )
         return np.repeat(((images - mean) / sd)[..., None], num_channels, axis=-1)
     if num_channels != 3:
         raise ValueError(
