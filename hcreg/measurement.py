@@ -72,8 +72,8 @@ class TrainedRegressor:
         build = getattr(models, arguments["builder"], None)
         if build is None:
             raise ValueError(
-                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, which this version of "
-                f"hcreg does not have. The run was made with hcreg {self.record.get('versions', {}).get('hcreg', 'unknown')}."
+                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, "
+                f"which this version of hcreg does not have. The run was made with hcreg {self.record.get('versions', {}).get('hcreg', 'unknown')}."
             )
         build_arguments = {**arguments["build_arguments"]}
         if "weights" in build_arguments:
@@ -111,9 +111,7 @@ class TrainedRegressor:
         list of Measurement
         """
         if len(images) != len(pixel_sizes_mm):
-            raise ValueError(
-                f"{len(images)} images need as many pixel sizes. Received: {len(pixel_sizes_mm)}."
-            )
+            raise ValueError(f"{len(images)} images need as many pixel sizes. Received: {len(pixel_sizes_mm)}.")
         half_width_px = statistics.conformal_quantile(self.scores_px, coverage)
         measurements = []
         for start in range(0, len(images), batch_size):
@@ -215,9 +213,7 @@ def _square_pixels(image, pixel_size_mm, name):
 
 def _gestational_age_or_nan(hc_mm):
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # outside Hadlock's range the age is NaN, and shown as such
+        warnings.simplefilter("ignore", UserWarning)  # outside Hadlock's range the age is NaN, and shown as such
         return float(geometry.gestational_age_weeks(hc_mm))
 
 

@@ -62,9 +62,7 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
     )
     run_folder = output / recipe.name / "fold_0"
     rows = head_circumference.run(recipe, cache, split, run_folder, seed=seed)
-    path = write_run_report(
-        output / "report.html", run_folder, dataset, rows, split, synthetic=data is None, seed=seed
-    )
+    path = write_run_report(output / "report.html", run_folder, dataset, rows, split, synthetic=data is None, seed=seed)
     summary = evaluation.summarise(rows)
     return (
         f"On {summary['num_subjects']} test images the head circumference is off by {summary['mae_mm']:.1f} mm on "
@@ -108,16 +106,12 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
     for name, figure in figures.items():
         plotting.save(figure, run_folder / "figures" / f"{name}.png")
     arguments = record["arguments"]
-    kind = (
-        "synthetic ultrasound images in HC18's layout"
-        if synthetic
-        else "ultrasound images of the HC18 data set"
-    )
+    kind = "synthetic ultrasound images in HC18's layout" if synthetic else "ultrasound images of the HC18 data set"
     return report.regression_report(
         path,
         title="Fetal head circumference by direct regression",
-        data_description=f"{len(dataset)} {kind}, of {len({item.examination_id for item in dataset})} examinations, "
-        "with the head outlined as an ellipse in each. The split keeps all images of one examination in one part and gives "
+        data_description=f"{len(dataset)} {kind}, of {len({item.examination_id for item in dataset})} "
+        "examinations, with the head outlined as an ellipse in each. The split keeps all images of one examination in one part and gives "
         "each part its share of the three trimesters.",
         model_description=f"{arguments['builder']}: a convolutional network of {record['num_parameters']:,} parameters "
         f"that sees the image at {arguments['input_shape'][1]} x {arguments['input_shape'][0]} pixels and answers with "
@@ -129,9 +123,7 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
         by_trimester=evaluation.summarise_by_trimester(rows),
         figures=figures,
         provenance={
-            "command": shlex.join(["hcreg", *sys.argv[1:]])
-            if sys.argv[1:2] == ["quickstart"]
-            else "hcreg quickstart",
+            "command": shlex.join(["hcreg", *sys.argv[1:]]) if sys.argv[1:2] == ["quickstart"] else "hcreg quickstart",
             "seed": seed,
             "versions": record["versions"],
             "commit": record["commit"],

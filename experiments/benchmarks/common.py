@@ -64,9 +64,7 @@ def save(name, goals):
     pathlib.Path
     """
     for goal in goals:
-        print(
-            f"{'met ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['measured']:.2f} ({goal['explanation']})"
-        )
+        print(f"{'met ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['measured']:.2f} ({goal['explanation']})")
     path = RESULTS / f"{name}.json"
     command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *sys.argv[1:]])
     write_json(path, {"command": command, **runs.provenance(), "goals": goals})

@@ -34,9 +34,7 @@ def main():
 
     def evaluate(method):
         def run():
-            found = np.array(
-                [geometry.head_circumference_mm(mask, pixel_size_mm, method=method) for mask in masks]
-            )
+            found = np.array([geometry.head_circumference_mm(mask, pixel_size_mm, method=method) for mask in masks])
             measured[method] = metrics.mean_absolute_error(true_mm, found)
             metrics.percentage_mean_absolute_error(true_mm, found)
             metrics.root_mean_squared_error(true_mm, found)

@@ -11,9 +11,7 @@ from hcreg import tables
 from hcreg.datasets import HC18
 from hcreg.head_circumference import grouped_folds
 
-RECIPES = [
-    recipe.with_loss(name, loss) for recipe in (*SMALL, *BACKBONE, STAND_IN) for name, loss in LOSSES.items()
-]
+RECIPES = [recipe.with_loss(name, loss) for recipe in (*SMALL, *BACKBONE, STAND_IN) for name, loss in LOSSES.items()]
 
 
 def main(arguments=None):
