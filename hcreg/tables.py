@@ -53,7 +53,7 @@ def main(
     recipes : list of Recipe
         The rows, in the table's order.
     splits_of : callable
-        ``splits_of(dataset, seed)`` gives the list of folds, each a dict of subject ids by part.
+        ``splits_of(dataset, seed=seed)`` gives the list of folds, each a dict of subject ids by part.
     default_folds : list of int
     read_dataset : callable
         ``read_dataset(folder)`` gives the records.
@@ -114,7 +114,7 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
         data = options.data
     recipes = [_adapted(recipe, options) for recipe in recipes]
     dataset = read_dataset(data)
-    splits = splits_of(dataset, options.seed)
+    splits = splits_of(dataset, seed=options.seed)
     unknown = [fold for fold in folds if not 0 <= fold < len(splits)]
     if unknown:
         raise ValueError(f"{script} has the folds 0 to {len(splits) - 1}. Received: {unknown}.")
