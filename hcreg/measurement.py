@@ -71,9 +71,10 @@ class TrainedRegressor:
         self.scale_px = self.record["target_scale_px"]
         build = getattr(models, arguments["builder"], None)
         if build is None:
+            version = self.record.get("versions", {}).get("hcreg", "unknown")
             raise ValueError(
-                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, "
-                f"which this version of hcreg does not have. The run was made with hcreg {self.record.get('versions', {}).get('hcreg', 'unknown')}."
+                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, which this version of "
+                f"hcreg does not have. The run was made with hcreg {version}."
             )
         build_arguments = {**arguments["build_arguments"]}
         if "weights" in build_arguments:

@@ -129,9 +129,7 @@ def backbone_regressor(
             f"input_shape={(*shape[:2], 3)}, or pass weights=None."
         )
 
-    body = _build_body(
-        application, backbone, shape, "imagenet" if weights == "imagenet" else None, backbone_options
-    )
+    body = _build_body(application, backbone, shape, "imagenet" if weights == "imagenet" else None, backbone_options)
     if path is not None:
         _load_weights(body, backbone, shape, path)
     body.trainable = trainable_backbone
@@ -272,9 +270,7 @@ def _application(backbone):
     if backbone in names:
         return getattr(keras.applications, backbone)
     lower = {name.lower(): name for name in names}
-    near = [
-        lower[match] for match in difflib.get_close_matches(str(backbone).lower(), lower, n=3, cutoff=0.5)
-    ]
+    near = [lower[match] for match in difflib.get_close_matches(str(backbone).lower(), lower, n=3, cutoff=0.5)]
     advice = f"Nearest: {', '.join(near)}." if near else f"Known: {', '.join(names)}."
     raise ValueError(f"A backbone is a name of keras.applications. Received: {backbone!r}. {advice}")
 
@@ -317,13 +313,9 @@ def _build_body(application, backbone, shape, weights, options):
     """The backbone without top layers, its layers hung on an input named "image"."""
     image = keras.Input(shape, name="image")
     try:
-        body = application(
-            include_top=False, weights=weights, input_tensor=image, input_shape=shape, **options
-        )
+        body = application(include_top=False, weights=weights, input_tensor=image, input_shape=shape, **options)
     except Exception as error:
-        fetch_failed = isinstance(error, OSError) or str(error).startswith(
-            ("URL fetch failure", "Incomplete or corr")
-        )
+        fetch_failed = isinstance(error, OSError) or str(error).startswith(("URL fetch failure", "Incomplete or corr"))
         if weights is None or not fetch_failed:
             raise
         raise ConnectionError(

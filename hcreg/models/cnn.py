@@ -95,9 +95,7 @@ def _cnn(name, input_shape, filters, units, dropout_rate, seed):
     shape = check_input_shape(input_shape, smallest=2 ** len(filters))
     x = image = keras.Input(shape, name="image")
     for block, num_filters in enumerate(filters, start=1):
-        x = keras.layers.Conv2D(num_filters, 3, padding="same", activation="relu", name=f"block{block}_conv")(
-            x
-        )
+        x = keras.layers.Conv2D(num_filters, 3, padding="same", activation="relu", name=f"block{block}_conv")(x)
         x = keras.layers.BatchNormalization(name=f"block{block}_bn")(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     x = keras.layers.Flatten(name="flatten")(x)

@@ -109,7 +109,8 @@ class ActivityL1(keras.regularizers.Regularizer):
     Notes
     -----
     Keras 2, current when the paper was written, and Keras from 3.14 divide an activity penalty by the batch
-    size; Keras 3.10 to 3.13 do not, and there ``keras.regularizers.L1`` would weigh 16 times as much at a batch of 16.
+    size; Keras 3.10 to 3.13 do not, and there ``keras.regularizers.L1`` would weigh 16 times as much at a
+    batch of 16.
     """
 
     def __init__(self, l1=0.01):

@@ -137,17 +137,11 @@ def test_wrong_arguments(arguments, words):
 @pytest.mark.parametrize("trainable", [True, False])
 def test_batch_statistics_move_only_in_a_trainable_backbone(trainable, images):
     model = mobilenet(trainable_backbone=trainable, seed=0)
-    statistics = {
-        layer.name: layer.moving_mean.numpy() for layer in model.layers if hasattr(layer, "moving_mean")
-    }
+    statistics = {layer.name: layer.moving_mean.numpy() for layer in model.layers if hasattr(layer, "moving_mean")}
     kernel = model.get_layer("conv1").kernel.numpy()
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.train_on_batch(images + 2.0, np.ones((3, 1), "float32"))
-    moved = [
-        name
-        for name, mean in statistics.items()
-        if not np.array_equal(mean, model.get_layer(name).moving_mean)
-    ]
+    moved = [name for name, mean in statistics.items() if not np.array_equal(mean, model.get_layer(name).moving_mean)]
     assert len(statistics) == 27
     assert len(moved) == (27 if trainable else 0)
     assert np.array_equal(kernel, model.get_layer("conv1").kernel) is not trainable
@@ -162,9 +156,7 @@ def test_equal_seeds_give_equal_weights(images):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(first(images, training=True), second(images, training=True))
     for name in ("conv1", "hc_fraction"):
-        assert not np.array_equal(
-            first.get_layer(name).get_weights()[0], other.get_layer(name).get_weights()[0]
-        )
+        assert not np.array_equal(first.get_layer(name).get_weights()[0], other.get_layer(name).get_weights()[0])
 
 
 def test_seeds_follow_the_place_not_the_name():
@@ -271,9 +263,7 @@ def test_efficientnet_scales_whatever_the_weights():
 
 
 def test_imagenet_weights_need_three_channels():
-    with pytest.raises(
-        ValueError, match=r"expects 3 channels\. Received: input_shape=\(32, 32, 1\).*numpy\.repeat"
-    ):
+    with pytest.raises(ValueError, match=r"expects 3 channels\. Received: input_shape=\(32, 32, 1\).*numpy\.repeat"):
         mobilenet(input_shape=(32, 32, 1), weights="imagenet")
 
 
@@ -282,12 +272,8 @@ def test_without_a_network_the_error_says_how_to_pass_a_path(monkeypatch, tmp_pa
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    monkeypatch.setattr(
-        keras.src.backend.config, "_KERAS_DIR", str(tmp_path)
-    )  # so that no earlier download serves
-    with pytest.raises(
-        ConnectionError, match=r"MobileNet could not be downloaded: URL fetch failure.*weights=PATH"
-    ):
+    monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(tmp_path))  # so that no earlier download serves
+    with pytest.raises(ConnectionError, match=r"MobileNet could not be downloaded: URL fetch failure.*weights=PATH"):
         mobilenet(weights="imagenet")
 
 
@@ -315,9 +301,7 @@ def test_file_of_another_backbone_is_named(bare_weights):
 
 def test_file_with_other_channels_says_how_many_were_expected(bare_weights):
     _, path = bare_weights
-    with pytest.raises(
-        ValueError, match=r"does not fit MobileNet .*input_shape=\(32, 32, 1\).*for 1 input channels"
-    ):
+    with pytest.raises(ValueError, match=r"does not fit MobileNet .*input_shape=\(32, 32, 1\).*for 1 input channels"):
         mobilenet(weights=path, input_shape=(32, 32, 1))
 
 
@@ -333,7 +317,5 @@ def test_unreadable_file_is_named(name, bare_weights, tmp_path):
 def test_keras_3_file_under_a_legacy_name_is_explained(bare_weights, tmp_path):
     _, path = bare_weights
     renamed = path.rename(tmp_path / "mobilenet_notop.h5")
-    with pytest.raises(
-        ValueError, match=r"Keras 3's format if the name ends in \.weights\.h5, the older one"
-    ):
+    with pytest.raises(ValueError, match=r"Keras 3's format if the name ends in \.weights\.h5, the older one"):
         mobilenet(weights=renamed)

@@ -186,9 +186,7 @@ def test_jax_predicts_the_same_numbers(images, tmp_path):
 
 @pytest.mark.parametrize("shape", [(128, 128), (128, 128.0, 1), (None, 128, 1), (128, 128, 0), "128", None])
 def test_input_shape_is_checked(shape):
-    with pytest.raises(
-        ValueError, match=r"\(height, width, channels\) in whole numbers.*Received: .*Pass for example"
-    ):
+    with pytest.raises(ValueError, match=r"\(height, width, channels\) in whole numbers.*Received: .*Pass for example"):
         cnn_263k(shape)
 
 

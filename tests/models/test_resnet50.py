@@ -52,9 +52,7 @@ def test_a_training_step_leaves_the_frozen_backbone_as_it_is():
     images, targets = rng.normal(3.0, 2.0, (4, *TINY)).astype("float32"), rng.random((4, 1)).astype("float32")
     model = resnet50_regressor(TINY, head="chi2025hc", seed=0)
     features = keras.Model(model.input, model.get_layer("head_gap").output)
-    np.testing.assert_array_equal(
-        features(images, training=True), features(images)
-    )  # not the batch's statistics
+    np.testing.assert_array_equal(features(images, training=True), features(images))  # not the batch's statistics
     before = {layer.name: layer.get_weights() for layer in model.layers}
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.train_on_batch(images, targets)
@@ -67,10 +65,7 @@ def test_a_training_step_leaves_the_frozen_backbone_as_it_is():
 
 
 def test_trainable_backbone_overrides_the_head():
-    assert (
-        trainable_count(resnet50_regressor(TINY, head="chi2025hc", trainable_backbone=True))
-        == 24_768_385 - 53_120
-    )
+    assert trainable_count(resnet50_regressor(TINY, head="chi2025hc", trainable_backbone=True)) == 24_768_385 - 53_120
     assert trainable_count(resnet50_regressor(TINY, trainable_backbone=False)) == 2048 + 1
 
 
@@ -84,7 +79,5 @@ def test_keras_file_gives_the_same_output_and_stays_frozen(tmp_path):
 
 
 def test_unknown_head_lists_the_known():
-    with pytest.raises(
-        ValueError, match=r"one of 'zhang2021', 'chi2025hc'\. Received: 'chi2025'.*backbone_regressor"
-    ):
+    with pytest.raises(ValueError, match=r"one of 'zhang2021', 'chi2025hc'\. Received: 'chi2025'.*backbone_regressor"):
         resnet50_regressor(head="chi2025")

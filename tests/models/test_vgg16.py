@@ -95,9 +95,7 @@ def test_equal_seeds_give_equal_outputs(tiny, images):
 
 def test_frozen_backbone_leaves_the_head_to_train():
     model = vgg16_regressor(TINY, trainable_backbone=False)
-    assert (
-        sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 15_151_937 - 14_714_688
-    )
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 15_151_937 - 14_714_688
 
 
 def test_any_image_size():
