@@ -18,25 +18,28 @@ import numpy as np
 from experiments.benchmarks.common import in_turns, save, seconds_of
 from hcreg import models, training
 from hcreg.augmentation import default_augmentation
-from hcreg.datasets import HC18, synthetic
+from hcreg.datasets import HC18, hc18, synthetic
 from hcreg.datasets.batches import Batches, read_images
 
 INPUT_SHAPE = (128, 128, 1)
 EPOCHS = 3
 
 
-class _CountedRecord:
-    """A record that counts how often its image is decoded."""
+def _count_decodes():
+    """Count how often each file is decoded from now on.
 
-    def __init__(self, record, counts):
-        self._record, self._counts = record, counts
+    Returns
+    -------
+    dict of str to int
+    """
+    counts, read = {}, hc18.read_image
 
-    def __getattr__(self, name):
-        return getattr(self._record, name)
+    def counted(path):
+        counts[str(path)] = counts.get(str(path), 0) + 1
+        return read(path)
 
-    def image(self):
-        self._counts[self._record.subject_id] = self._counts.get(self._record.subject_id, 0) + 1
-        return self._record.image()
+    hc18.read_image = counted
+    return counts
 
 
 def main(arguments=None):
@@ -51,8 +54,8 @@ def main(arguments=None):
         if data is None:
             data = Path(scratch) / "cohort"
             synthetic.fetal_head(data, 420, seed=0)
-        counts = {}
-        records = [_CountedRecord(record, counts) for record in list(HC18(data))[: options.images]]
+        counts = _count_decodes()
+        records = list(HC18(data))[: options.images]
         cache = read_images(records, INPUT_SHAPE)
         indices = np.arange(len(cache))
         scale_px = cache.hc_px.max()
@@ -140,7 +143,7 @@ def main(arguments=None):
                     "goal": "decodes of one image in this whole run, = 1",
                     "measured": decodes,
                     "met": decodes == 1,
-                    "explanation": f"{len(counts)} images, {3 * options.repeats} trainings",
+                    "explanation": f"{len(counts)} images and annotations, {3 * options.repeats} trainings",
                 },
                 {
                     "goal": "our training epoch over plain model.fit on the same arrays, <= 1.05",

@@ -65,16 +65,13 @@ def _require_range(name, low, high):
 def _require_shift(name, *shifts_px):
     if not all(0 <= shift < np.inf for shift in shifts_px):
         received = " and ".join(map(str, shifts_px))
-        raise ValueError(
-            f"{name} shifts to either side by up to so many pixels, 0 or more. Received: {received}."
-        )
+        raise ValueError(f"{name} shifts to either side by up to so many pixels, 0 or more. Received: {received}.")
 
 
 def _require_some(name, transforms):
     if not transforms or not all(hasattr(transform, "draw") for transform in transforms):
         raise ValueError(
-            f"{name} takes a tuple of one or more transforms, objects with draw(rng, shape). "
-            f"Received: {transforms!r}."
+            f"{name} takes a tuple of one or more transforms, objects with draw(rng, shape). Received: {transforms!r}."
         )
 
 

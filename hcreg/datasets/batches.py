@@ -78,9 +78,7 @@ class ImageCache:
             record = self.records[index]
             image = record.image()
             if image.dtype != np.uint8:
-                raise ValueError(
-                    f"{record.image_path}: grey values must be of dtype uint8. Received: {image.dtype}."
-                )
+                raise ValueError(f"{record.image_path}: grey values must be of dtype uint8. Received: {image.dtype}.")
             placement = place(image.shape)
             self.images[index] = working_image(image, self.input_shape)
             seen = input_image(self.images[index], self.input_shape)
@@ -187,15 +185,11 @@ class Batches(keras.utils.PyDataset):
         self._fixed = None
         self._order = (None, None)
         if not 0 < self.target_scale_px < np.inf:
-            raise ValueError(
-                f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}."
-            )
+            raise ValueError(f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}.")
         if self.batch_size < 1:
             raise ValueError(f"A batch holds one image or more. Received: batch_size={batch_size!r}.")
         if spatial is not None and any(cache.ellipses[index] is None for index in self.indices):
-            raise ValueError(
-                "Augmentation needs the annotated ellipses: make the cache with with_ellipses=True."
-            )
+            raise ValueError("Augmentation needs the annotated ellipses: make the cache with with_ellipses=True.")
         unlabelled = [cache.records[i].subject_id for i in self.indices if not np.isfinite(cache.hc_px[i])]
         if unlabelled and (shuffle or spatial is not None):
             raise ValueError(
@@ -283,9 +277,7 @@ class Batches(keras.utils.PyDataset):
             In the order of `indices`.
         """
         if self._fixed is None:
-            images = np.stack(
-                [input_image(self.cache.images[index], self.cache.input_shape) for index in self.indices]
-            )
+            images = np.stack([input_image(self.cache.images[index], self.cache.input_shape) for index in self.indices])
             images = normalise(images, self.normalisation, self.num_channels)
             self._fixed = images, self._targets(self.cache.hc_px[self.indices])
         return self._fixed

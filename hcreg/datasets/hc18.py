@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from hcreg.geometry import fit_ellipse, fit_ellipse_outline
-from hcreg.preprocessing.images import read_image
+from hcreg.preprocessing.images import read_image, read_shape
 
 _FOLDERS = {"train": "training_set", "test": "test_set"}
 _CSV_FILES = {"train": "training_set_pixel_size_and_HC.csv", "test": "test_set_pixel_size.csv"}
@@ -117,7 +117,7 @@ class HC18Record:
                 f"{self.image_path} has no annotation: the test set's are not public. Use split='train'."
             )
         annotation = read_image(self.annotation_path)
-        shape = self.image().shape if image_shape is None else image_shape
+        shape = read_shape(self.image_path) if image_shape is None else image_shape
         if annotation.shape != shape:
             raise ValueError(
                 f"{self.annotation_path} is {annotation.shape[1]} x {annotation.shape[0]} pixels but "

@@ -62,12 +62,12 @@ def backbone_regressor(
         path is a local file for the backbone without its top layers: a ``.weights.h5`` file, or a
         ``..._notop.h5`` file as Keras offers for download. A ``.weights.h5`` file of a whole regressor on
         this backbone serves too.
-    head : {"gap", "flatten"} or callable
+    head : {"gap", "flatten", "chi2025hc"} or callable
         What stands between the backbone's feature maps and the output layer: global average pooling or
-        flattening, then dropout; or a function from the feature maps ``(batch, height, width, channels)`` to
-        ``(batch, units)``.
+        flattening, then dropout; the two dense layers of chi2025hc; or a function from the feature maps
+        ``(batch, height, width, channels)`` to ``(batch, units)``.
     dropout_rate : float in [0, 1)
-        Of the two named heads; a callable head brings its own.
+        Of "gap" and "flatten"; the other heads bring their own.
     trainable_backbone : bool
         If False, the backbone's weights stay as they are, and its batch normalisation stays in inference
         mode.
@@ -279,8 +279,12 @@ def _head(head, dropout_rate):
     """The function from feature maps to a vector that `head` stands for."""
     if callable(head):
         return head
+    if head == "chi2025hc":
+        return _two_dense_layers
     if head not in ("gap", "flatten"):
-        raise ValueError(f'A head is "gap", "flatten" or a function of the feature maps. Received: {head!r}.')
+        raise ValueError(
+            f'A head is "gap", "flatten", "chi2025hc" or a function of the feature maps. Received: {head!r}.'
+        )
     if not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate is at least 0 and below 1. Received: {dropout_rate!r}.")
 
@@ -289,6 +293,15 @@ def _head(head, dropout_rate):
         return keras.layers.Dropout(dropout_rate, name="head_dropout")(pool(name=f"head_{head}")(maps))
 
     return features
+
+
+def _two_dense_layers(maps):
+    """Head of chi2025hc: average, then two dense layers with dropout."""
+    x = keras.layers.GlobalAveragePooling2D(name="head_gap")(maps)
+    for units in (512, 256):
+        x = keras.layers.Dense(units, activation="relu", name=f"head_dense_{units}")(x)
+        x = keras.layers.Dropout(0.3, name=f"head_dropout_{units}")(x)
+    return x
 
 
 def _weights_path(weights):

@@ -80,14 +80,5 @@ def resnet50_regressor(input_shape=(224, 224, 3), head="zhang2021", weights=None
     )
 
 
-def _two_dense_layers(maps):
-    """Head of chi2025hc."""
-    x = keras.layers.GlobalAveragePooling2D(name="head_gap")(maps)
-    for units in (512, 256):
-        x = keras.layers.Dense(units, activation="relu", name=f"head_dense_{units}")(x)
-        x = keras.layers.Dropout(0.3, name=f"head_dropout_{units}")(x)
-    return x
-
-
 # head -> (what backbone_regressor takes as head, whether the work trains the backbone)
-_HEADS = {"zhang2021": ("flatten", True), "chi2025hc": (_two_dense_layers, False)}
+_HEADS = {"zhang2021": ("flatten", True), "chi2025hc": ("chi2025hc", False)}

@@ -229,9 +229,7 @@ def normalise(images, how, num_channels=1):
         sd = images.std(axis=(1, 2), keepdims=True)
         return np.repeat(((images - mean) / sd)[..., None], num_channels, axis=-1)
     if num_channels != 3:
-        raise ValueError(
-            f"Normalisation {how!r} is for networks with 3 input channels. Received: {num_channels}."
-        )
+        raise ValueError(f"Normalisation {how!r} is for networks with 3 input channels. Received: {num_channels}.")
     from keras.applications.imagenet_utils import preprocess_input
 
     colour = np.repeat(images[..., None], 3, axis=-1)  # a fresh array: preprocess_input writes into it

@@ -72,6 +72,29 @@ def read_image(path):
     return grey
 
 
+def read_shape(path):
+    """Read the shape of an image from its header, without decoding it.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    tuple of int (height_px, width_px)
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_image`, if there is no header to read; damage beyond the header goes unseen.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except (*_DAMAGED, UnidentifiedImageError, Image.DecompressionBombError):
+        return read_image(path).shape  # it has words for whatever is wrong
+
+
 def _read_bytes(path):
     if not path.exists():
         raise FileNotFoundError(

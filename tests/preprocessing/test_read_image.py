@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hcreg.preprocessing.images import read_image
+from hcreg.preprocessing.images import read_image, read_shape
 
 
 @pytest.fixture
@@ -184,3 +184,21 @@ def test_header_claiming_gigapixels_is_refused(tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(ValueError, match=r"head\.png claims more than \d+ pixels"):
         read_image(path)
+
+
+def test_shape_is_read_without_decoding(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10)).save(path)
+    path.write_bytes(path.read_bytes()[:-20])  # the pixels are cut off, the header is whole
+    assert read_shape(path) == (6, 10)
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        read_image(path)
+
+
+def test_shape_of_no_image_is_refused_in_the_words_of_reading_it(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(b"nothing like it")
+    with pytest.raises(ValueError, match="is not a PNG, JPEG, BMP or TIFF image"):
+        read_shape(path)
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        read_shape(tmp_path / "missing.png")
