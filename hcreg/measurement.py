@@ -137,10 +137,10 @@ class TrainedRegressor:
     def _prepare(self, image, pixel_size_mm):
         pixels, pixel_size_mm = _square_pixels(_as_grey(image), pixel_size_mm, image)
         factor = place(pixels.shape).reference_px_per_image_px / pixel_size_mm
+        if pixels.min() == pixels.max():
+            raise ValueError(f"{_describe(image)}: every pixel is the same; there is nothing to measure.")
         size = self.input_shape[:2]
         resized = input_image(working_image(pixels, size), size)
-        if resized.min() == resized.max():
-            raise ValueError(f"{_describe(image)}: every pixel is the same; there is nothing to measure.")
         return normalise(resized[None], self.normalisation, self.input_shape[2]), factor, pixel_size_mm
 
 

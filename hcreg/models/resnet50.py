@@ -1,7 +1,5 @@
 """ResNet50 as a regressor, with the head of either of two works."""
 
-import keras
-
 from hcreg.models.backbone import backbone_regressor
 
 

@@ -186,11 +186,11 @@ def test_header_claiming_gigapixels_is_refused(tmp_path):
         read_image(path)
 
 
-def test_shape_is_read_without_decoding(tmp_path):
+def test_shape_is_read_without_decoding(tmp_path, grey):
     path = tmp_path / "image.png"
-    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10)).save(path)
-    path.write_bytes(path.read_bytes()[:-20])  # the pixels are cut off, the header is whole
-    assert read_shape(path) == (6, 10)
+    Image.fromarray(grey).save(path)
+    path.write_bytes(path.read_bytes()[:1000])  # the pixels are cut off, the header is whole
+    assert read_shape(path) == (54, 80)
     with pytest.raises(ValueError, match="truncated or damaged"):
         read_image(path)
 
