@@ -70,7 +70,12 @@ def value_and_vjp(function, x, cotangent=None):
     value : tensor
         ``function(x)``.
     product : tensor of the shape of `x`
-        ``cotangent @ d function / d x``.
+        ``cotangent @ d function / d x``; zero where the value does not depend on `x`.
+
+    Raises
+    ------
+    ValueError
+        If `x` is not floating-point, or `cotangent` is not of the shape of the value.
 
     Examples
     --------
@@ -86,9 +91,11 @@ def value_and_vjp(function, x, cotangent=None):
             tape.watch(x)
             value = function(x)
         weights = tf.ones_like(value) if cotangent is None else tf.cast(cotangent, value.dtype)
+        _check_cotangent(weights, value)
         return value, tape.gradient(value, x, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     value, pull_back = jax.vjp(function, x)
     weights = jax.numpy.ones_like(value) if cotangent is None else jax.numpy.asarray(cotangent, value.dtype)
+    _check_cotangent(weights, value)
     return value, pull_back(weights)[0]
 
 
@@ -127,6 +134,11 @@ def compile_function(function, jit_compile=None):
     -------
     callable
         The same function, compiled on first use for each shape of its arguments.
+
+    Notes
+    -----
+    A variable that the function reads, such as a model's weight, is read at every call on TensorFlow. On JAX its value
+    at the first call is a constant of the compiled graph: compile anew after weights have changed.
     """
     if name() == "tensorflow":
         use_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile is None else jit_compile
@@ -145,7 +157,9 @@ def seed_everything(seed):
     Notes
     -----
     Two runs on one machine and one set of versions are then equal to the bit. Other processors and thread counts
-    may sum in another order and differ in the last digits.
+    may sum in another order and differ in the last digits. Layers, initializers and NumPy draw anew from the seed;
+    `keras.random` functions called without a seed of their own do so too, except on older Keras (3.10), where they
+    go on from the numbers drawn before.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ValueError(f"A seed is an integer from 0 to 4294967295. Received: {seed!r}.")
@@ -187,5 +201,14 @@ def peak_memory_mb():
     float, MB
         Main memory only; an accelerator's own memory is not counted.
     """
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1024**2 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kilobytes elsewhere
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def _check_cotangent(weights, value):
+    # TensorFlow would broadcast in silence, and give another number than JAX, which refuses.
+    if tuple(weights.shape) != tuple(value.shape):
+        raise ValueError(
+            f"A cotangent has the shape of the function's value, {tuple(value.shape)}. "
+            f"Received: {tuple(weights.shape)}. Reshape it, or broadcast it yourself."
+        )

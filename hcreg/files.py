@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import glob
 import json
 import os
 from pathlib import Path
@@ -31,13 +32,14 @@ def written_whole(path, suffix=""):
         If the disk is full or not writable, naming `path` and saying that the former file is intact.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{suffix or '.part'}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
+        _to_disk(partial)
         os.replace(partial, path)
+        with contextlib.suppress(OSError):  # network and FUSE folders refuse it; the file itself is on disk already
+            _to_disk(path.parent)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -46,7 +48,21 @@ def written_whole(path, suffix=""):
             + ". Free some disk space, or check the folder's permissions, and run the same command again",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(path):
+    """Remove what a killed process left beside a file when it was writing it with `written_whole`.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; call this only where no other process writes it now.
+    """
+    path = Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path, text):
@@ -62,14 +78,15 @@ def write_text(path, text):
 
 
 def write_json(path, value):
-    """Write a JSON file whole; NumPy scalars and arrays become numbers and lists, NaN becomes null.
+    """Write a JSON file whole.
 
     Parameters
     ----------
     path : path-like
     value : JSON-like
+        Goes through `plain`.
     """
-    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path):
@@ -126,13 +143,21 @@ def read_rows(path, text=("subject_id", "examination_id"), integers=("fold", "tr
     Raises
     ------
     ValueError
-        If a cell is not a number where one is due, naming file, line and column.
+        If a cell is not a number where one is due, or a line has more or fewer cells than the header, naming file,
+        line and column.
     """
     rows = []
     with open(path, newline="", encoding="utf-8") as file:
-        for line, cells in enumerate(csv.DictReader(file), start=2):
+        reader = csv.DictReader(file)
+        for cells in reader:
             row = {}
             for name, cell in cells.items():
+                if name is None or cell is None:
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: "
+                        + ("more cells than the header has" if name is None else f"ends before column {name!r}")
+                        + ". Restore the file, or remove it and run its row again."
+                    )
                 try:
                     if name in text:
                         row[name] = cell
@@ -140,30 +165,55 @@ def read_rows(path, text=("subject_id", "examination_id"), integers=("fold", "tr
                         row[name] = int(cell)
                     else:
                         row[name] = float(cell) if cell else float("nan")
-                except (TypeError, ValueError) as error:
+                except ValueError as error:
                     raise ValueError(
-                        f"{path}, line {line}: column {name!r} should hold a number. Received: {cell!r}. "
+                        f"{path}, line {reader.line_num}: column {name!r} should hold a number. Received: {cell!r}. "
                         "Restore the file, or remove it and run its row again."
                     ) from error
             rows.append(row)
     return rows
 
 
+def plain(value):
+    """A value as JSON knows it.
+
+    Parameters
+    ----------
+    value : JSON-like
+        May hold NumPy scalars and arrays, tuples, keys that are not text, and numbers that are not finite.
+
+    Returns
+    -------
+    JSON-like
+        Of dict, list, str, bool, int, finite float and None; NaN and infinity become None.
+
+    Examples
+    --------
+    >>> plain({"shape": (2, 3), 1: np.float32("nan")})
+    {'shape': [2, 3], '1': None}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _to_disk(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _cell(value):
     if isinstance(value, (float, np.floating)):
         return "" if np.isnan(value) else repr(float(value))
     return "" if value is None else value
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

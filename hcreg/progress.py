@@ -10,7 +10,7 @@ def progress_bar():
     Returns
     -------
     rich.progress.Progress
-        Silent where standard error is not a terminal.
+        Silent where standard error is neither a terminal nor a notebook.
     """
     console = Console(stderr=True)
     return Progress(
@@ -20,5 +20,5 @@ def progress_bar():
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal or console.is_jupyter),
     )

@@ -4,12 +4,13 @@
 ``validation_predictions.csv``, ``predictions.csv`` and ``figures/``.
 """
 
+import os
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from hcreg.files import read_json, write_json
+from hcreg.files import plain, read_json, write_json
 
 RUN_FILE = "run.json"
 PACKAGES = ("hcreg", "keras", "tensorflow", "jax", "numpy", "scipy", "opencv-python-headless", "scikit-learn")
@@ -22,7 +23,8 @@ def open_run(folder, arguments, split):
     ----------
     folder : path-like
     arguments : dict
-        Everything that decides the result: model, loss, schedule, seed, data.
+        Everything that decides the result: model, loss, schedule, seed, data. JSON values, `hcreg.files.plain`
+        makes tuples and NumPy numbers so.
     split : dict of str to sequence of str
         Subject ids by part: training, validation, test.
 
@@ -40,6 +42,7 @@ def open_run(folder, arguments, split):
 
     folder = Path(folder)
     path = folder / RUN_FILE
+    arguments = plain(arguments)
     checksum = split_checksum(split)
     if path.is_file():
         record = read_run(folder)
@@ -99,7 +102,8 @@ def read_run(folder):
         hint = f"Did you mean {' or '.join(below[:3])}?" if below else "A run folder is what training wrote."
         raise FileNotFoundError(f"{folder} is not a run folder: it has no {RUN_FILE}. {hint}")
     record = read_json(path)
-    missing = [name for name in ("status", "arguments", "split_checksum") if name not in record]
+    needed = ("status", "arguments", "split_checksum")
+    missing = [name for name in needed if not isinstance(record, dict) or name not in record]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: it was not written by hcreg, or was cut off.")
     return record
@@ -116,16 +120,21 @@ def find_run(folder):
     Returns
     -------
     pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If there are several, or the one is damaged.
     """
-    found = sorted(path.parent for path in Path(folder).glob("**/" + RUN_FILE))
-    if len(found) == 1:
-        return found[0]
+    folder = Path(folder)
+    found = [folder] if (folder / RUN_FILE).is_file() else sorted(path.parent for path in folder.glob("**/" + RUN_FILE))
     if len(found) > 1:
-        raise ValueError(
-            f"{folder} holds {len(found)} runs; name one of them, such as {found[0]}."
-        )
-    read_run(folder)  # raises, saying what a run folder is
-    raise AssertionError("unreachable")
+        raise ValueError(f"{folder} holds {len(found)} runs; name one of them, such as {found[0]}.")
+    folder = found[0] if found else folder
+    read_run(folder)  # raises where there is none, saying what a run folder is
+    return folder
 
 
 def provenance():
@@ -160,18 +169,20 @@ def git_commit():
         None where hcreg was installed without its history.
     """
     source = Path(__file__).resolve().parent
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    # inside a git hook GIT_DIR names the hook's repository, which may be another one
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments):
+        command = ["git", "-C", str(source), *arguments]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        tracked = subprocess.run(
-            ["git", "-C", str(source), "ls-files", "--error-unmatch", "__init__.py"],
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        git("ls-files", "--error-unmatch", "__init__.py")  # not tracked: a checkout that merely holds site-packages
+        return git("describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*") or None
+    except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() or None if tracked.returncode == 0 else None
 
 
 def _differences(before, now, prefix=""):

@@ -6,15 +6,17 @@ with the same weights to the bit as a run that was never stopped.
 """
 
 import contextlib
+import io
 import json
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
-from hcreg.files import write_rows, written_whole
+from hcreg.files import remove_leftovers, write_rows, written_whole
 from hcreg.progress import progress_bar
 
 BEST_WEIGHTS = "checkpoint.weights.h5"
@@ -44,7 +46,8 @@ def fit(
     model : keras.Model
         Uncompiled; its output is a head circumference over `target_scale_px`.
     training : hcreg.datasets.batches.Batches
-        Or any `keras.utils.PyDataset` with an attribute ``epoch`` that is set before each epoch.
+        Or any `keras.utils.PyDataset` of one worker with attributes ``batch_size`` and ``epoch``; the latter is set
+        before each epoch, from 0.
     validation : tuple of ndarray (images, targets)
     folder : path-like
         Where ``checkpoint.weights.h5`` (best weights), ``history.csv`` and, until training ends,
@@ -81,6 +84,8 @@ def fit(
 
     Notes
     -----
+    One process may train a folder at a time; leftovers of a killed one are removed.
+
     With targets in [0, 1] and delta >= 1 the Huber loss is exactly half the MSE: equal gradients up to a factor
     that Adam ignores, so the two rows of a table then differ by chance only.
     """
@@ -89,7 +94,7 @@ def fit(
         raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, metrics=[keras.metrics.MeanAbsoluteError("mae")])
-    keeper = _Keeper(training, folder, patience, target_scale_px)
+    keeper = _Keeper(training, folder, patience, target_scale_px, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
         callbacks = [keeper]
@@ -142,14 +147,18 @@ def load_weights(model, path):
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: the run was stopped before its first epoch ended. Run it again."
+            f"{path} does not exist: the run was stopped before its first epoch ended, or the file was removed. "
+            f"Run it again, without the folder's {STATE} if there is one."
         )
     try:
+        num_stored = _num_parameters(path)
+        if num_stored > model.count_params():  # Keras would load what fits and leave the rest in silence
+            raise ValueError(f"the file holds {num_stored:,} parameters")
         model.load_weights(str(path))
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
         raise ValueError(
             f"{path} does not fit the model {model.name!r} of {model.count_params():,} parameters: it is damaged or "
-            f"was written by another architecture. Use the run folder's own run.json, or train again. (Keras: {error})"
+            f"was written by another architecture. Use the run folder's own run.json, or train again. ({error})"
         ) from error
 
 
@@ -161,7 +170,7 @@ def _learning_rate(schedule, learning_rate, num_steps):
     if schedule == "cosine":
         warmup = max(1, round(0.05 * num_steps))
         return keras.optimizers.schedules.CosineDecay(
-            learning_rate / 10, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
+            learning_rate / 10, max(1, num_steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
         )
     raise ValueError(f"A schedule is 'constant' or 'cosine'. Received: {schedule!r}.")
 
@@ -169,9 +178,10 @@ def _learning_rate(schedule, learning_rate, num_steps):
 class _Keeper(keras.callbacks.Callback):
     """Writes history, best weights and the state of training after each epoch; stops at the end of patience."""
 
-    def __init__(self, training, folder, patience, target_scale_px):
+    def __init__(self, training, folder, patience, target_scale_px, learning_rate):
         super().__init__()
         self.training, self.folder, self.patience, self.scale = training, folder, patience, target_scale_px
+        self.highest_rate = learning_rate
         self.history = []
 
     @property
@@ -190,13 +200,12 @@ class _Keeper(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         for name in ("loss", "val_loss"):
             if not np.isfinite(logs[name]):
                 kept = f"the weights of epoch {self.best['epoch']} are kept" if self.history else "no weights are kept"
                 raise FloatingPointError(
                     f"{name} became {logs[name]} in epoch {epoch + 1} of {self.folder}: training diverged; {kept}. "
-                    f"Try a learning rate below {learning_rate:.3g}, and run `hcreg check` on the data."
+                    f"Try a learning rate below {self.highest_rate:.3g}, and run `hcreg check` on the data."
                 )
         row = {
             "epoch": epoch + 1,
@@ -204,13 +213,12 @@ class _Keeper(keras.callbacks.Callback):
             "val_loss": float(logs["val_loss"]),
             "mae_px": float(logs["mae"]) * self.scale,
             "val_mae_px": float(logs["val_mae"]) * self.scale,
-            "learning_rate": learning_rate,
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": time.perf_counter() - self.started,
         }
         self.history.append(row)
         if self.best is row:
-            with written_whole(self.folder / BEST_WEIGHTS, suffix=".weights.h5") as partial:
-                self.model.save_weights(str(partial), overwrite=True)
+            _write_weights(self.model, self.folder / BEST_WEIGHTS)
         self._write_state()
         write_rows(self.folder / HISTORY, self.history)
         if len(self.history) - self.best["epoch"] >= self.patience:
@@ -230,6 +238,8 @@ class _Keeper(keras.callbacks.Callback):
 
     def restore(self, model):
         """Set the model to the saved state, if there is one."""
+        for name in (BEST_WEIGHTS, STATE, HISTORY):
+            remove_leftovers(self.folder / name)
         path = self.folder / STATE
         if not path.is_file():
             return
@@ -246,11 +256,13 @@ class _Keeper(keras.callbacks.Callback):
             raise ValueError(
                 f"{path} does not fit the model {model.name!r}: it holds {len(found)} variables of "
                 f"{sum(map(_size, found)):,} numbers, the model and its optimiser have {len(expected)} of "
-                f"{sum(map(_size, expected)):,}. It is another model's run: choose another folder, or remove this one."
+                f"{sum(map(_size, expected)):,}. It is a run of another model or schedule: choose another folder, or "
+                "remove this one."
             )
         for variable, array in zip(variables, arrays):
             variable.assign(array)
         self.history = history
+        write_rows(self.folder / HISTORY, history)  # a kill after the state was written left it an epoch behind
 
 
 class _EpochProgress(keras.callbacks.Callback):
@@ -286,6 +298,33 @@ class _EpochProgress(keras.callbacks.Callback):
     def close(self):
         """Give the terminal back; called when training was interrupted too."""
         self.bar.stop()
+
+
+class _MemoryFile(io.BytesIO):
+    """A buffer with the name that Keras asks of a weights file."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def _write_weights(model, path):
+    # The HDF5 library ends the process with a segmentation fault when the disk is full, so it writes to memory.
+    buffer = _MemoryFile()
+    model.save_weights(buffer)
+    with written_whole(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
+
+
+def _num_parameters(path):
+    sizes = []
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/") and "seed_generator" not in name:
+            sizes.append(_size(item.shape))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return sum(sizes)
 
 
 def _size(shape):

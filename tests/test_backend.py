@@ -1,0 +1,213 @@
+"""Gradients, compilation, seeds and devices; the same facts are proven on JAX in a process of its own."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from hcreg import backend
+
+ROOT = Path(backend.__file__).parent.parent
+ON_TENSORFLOW = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
+
+
+def small_model():
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(5)
+    return keras.Sequential(
+        [
+            keras.Input((5, 5, 1)),
+            keras.layers.Conv2D(3, 3, activation="tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softplus"),
+        ]
+    )
+
+
+def finite_differences(model, images, cotangent, step=1e-2):
+    """Central differences of the weighted outputs: every image with one pixel moved, all in one batch."""
+    moves = step * np.eye(images[0].size, dtype="float32").reshape(-1, *images[0].shape)
+    rows = []
+    for image, weights in zip(images, cotangent):
+        above, below = (model.predict(image + sign * moves, verbose=0, batch_size=256) for sign in (1, -1))
+        rows.append(((above - below) @ weights / (2 * step)).reshape(image.shape))
+    return np.stack(rows)
+
+
+def test_name_is_that_of_keras():
+    assert backend.name() == os.environ.get("KERAS_BACKEND", "tensorflow") == keras.backend.backend()
+
+
+def test_value_and_gradient_by_hand():
+    # f = x0^2 x1 : value 12 at (2, 3), gradient (2 x0 x1, x0^2) = (12, 4)
+    value, product = backend.value_and_vjp(lambda x: x[0] ** 2 * x[1], np.array([2.0, 3.0], "float32"))
+    assert float(np.asarray(value)) == 12.0
+    assert np.asarray(product).tolist() == [12.0, 4.0]
+
+
+def test_cotangent_weighs_the_rows_of_the_jacobian_by_hand():
+    # f = (x0 + 2 x1, x0 x1) at (3, 5): Jacobian rows (1, 2) and (5, 3); 10 x first - 1 x second = (5, 17)
+    def function(x):
+        return keras.ops.stack([x[0] + 2 * x[1], x[0] * x[1]])
+
+    value, product = backend.value_and_vjp(function, np.array([3.0, 5.0], "float32"), [10.0, -1.0])
+    assert np.asarray(value).tolist() == [13.0, 15.0]
+    assert np.asarray(product).tolist() == [5.0, 17.0]
+
+
+def test_gradient_of_a_model_agrees_with_finite_differences():
+    model = small_model()
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 1)).astype("float32")
+    cotangent = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
+
+    def function(images):
+        return model(images, training=False)
+
+    value, product = backend.value_and_vjp(function, x, cotangent)
+    np.testing.assert_allclose(np.asarray(value), model.predict(x, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(product), finite_differences(model, x, cotangent), atol=2e-3)
+    assert np.abs(np.asarray(product)).max() > 0.05  # so that the tolerance above means something
+
+
+def test_gradient_of_a_batch_is_each_images_own():
+    model = small_model()
+    x = np.random.default_rng(1).normal(size=(3, 5, 5, 1)).astype("float32")
+    together = np.asarray(backend.gradient(lambda images: model(images, training=False), x))
+    apart = [np.asarray(backend.gradient(lambda images: model(images, training=False), x[i : i + 1])) for i in range(3)]
+    np.testing.assert_allclose(together, np.concatenate(apart), atol=1e-6)
+
+
+def test_gradient_is_zero_where_the_value_does_not_depend_on_the_input():
+    product = backend.gradient(lambda x: keras.ops.ones((2,)), np.ones((3, 2), "float32"))
+    assert np.array_equal(np.asarray(product), np.zeros((3, 2)))
+
+
+def test_gradient_of_whole_numbers_is_refused():
+    with pytest.raises(ValueError, match=r"needs floating-point input\. Received: .*int.*Cast it to float32"):
+        backend.gradient(lambda x: x * 2, np.array([1, 2]))
+
+
+def test_a_cotangent_of_another_shape_is_refused_not_broadcast():
+    with pytest.raises(ValueError, match=r"shape of the function's value, \(3,\)\. Received: \(1,\)"):
+        backend.value_and_vjp(lambda x: x * 2, np.ones(3, "float32"), np.ones(1, "float32"))
+
+
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_compiled_function_gives_the_same_numbers(jit_compile):
+    model = small_model()
+    x = np.random.default_rng(2).normal(size=(2, 5, 5, 1)).astype("float32")
+
+    def function(images):
+        value, product = backend.value_and_vjp(lambda inputs: model(inputs, training=False), images)
+        return value, product
+
+    compiled = backend.compile_function(function, jit_compile=jit_compile)
+    for images in (x, x[:1]):  # a second shape is compiled anew
+        for ours, plain in zip(compiled(keras.ops.convert_to_tensor(images)), function(images)):
+            np.testing.assert_allclose(np.asarray(ours), np.asarray(plain), rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_function_runs_its_python_once_a_shape():
+    calls = []
+
+    def function(x):
+        calls.append(x)
+        return x * 2
+
+    compiled = backend.compile_function(function)
+    for _ in range(3):
+        compiled(keras.ops.ones((4,)))
+    assert len(calls) == 1
+
+
+def draws():
+    layer = keras.layers.Dense(3)
+    layer.build((None, 4))
+    dropped = keras.layers.Dropout(0.5)(np.ones((5, 5), "float32"), training=True)
+    legacy = np.random.rand()  # noqa: NPY002 - the global generator is what is seeded
+    return [random.random(), legacy, *np.asarray(layer.kernel).ravel(), *np.asarray(dropped).ravel()]
+
+
+def test_one_seed_gives_equal_draws_and_another_gives_others():
+    backend.seed_everything(3)
+    first = draws()
+    backend.seed_everything(np.int64(3))
+    assert draws() == first
+    backend.seed_everything(4)
+    assert draws() != first
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, None, "1"])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(ValueError, match=r"integer from 0 to 4294967295\. Received: "):
+        backend.seed_everything(seed)
+
+
+def test_device_report_says_what_computes():
+    report = backend.device_report()
+    assert set(report) == {
+        "backend",
+        "backend_version",
+        "keras_version",
+        "python_version",
+        "platform",
+        "cpu_count",
+        "accelerators",
+    }
+    assert report["backend"] == backend.name()
+    assert report["keras_version"] == keras.__version__
+    assert report["backend_version"][0].isdigit()
+    assert report["cpu_count"] >= 1
+    assert isinstance(report["accelerators"], list)
+
+
+def test_peak_memory_is_in_megabytes():
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("this system tells no peak memory to compare with")
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    expected = int(line.split()[1]) / 1024  # the kernel's own account, in kB
+    assert expected > 50  # an interpreter with a deep-learning framework in it
+    assert backend.peak_memory_mb() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="started by this very test")
+def test_everything_above_and_the_resume_of_training_hold_on_jax():
+    pytest.importorskip("jax", reason="JAX is not installed; `pip install hcreg[jax]` brings it")
+    resume = Path(__file__).with_name("test_training.py")
+    tests = [__file__, f"{resume}::test_interrupted_resume_is_exact_and_silent"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "2 skipped" in answer.stdout  # the two that start a process, and no other
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="once is enough")
+def test_another_backend_is_refused_by_words():
+    answer = subprocess.run(
+        [sys.executable, "-c", "import hcreg.backend"],
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert (
+        "hcreg runs on the Keras backends tensorflow and jax. Received: 'numpy'. Set the environment" in answer.stderr
+    )
