@@ -2,11 +2,26 @@
 
 import argparse
 import csv
+import faulthandler
 import os
 import sys
 from pathlib import Path
 
 from hcreg._version import __version__
+
+
+def console():
+    """Run `main` as the installed command, without the start-up log of TensorFlow's native code.
+
+    That log goes to file descriptor 2, past Python, at any log level, and speaks of errors on every machine without a
+    GPU. It is dropped; Python's own messages still go to the terminal, and a crash of native code shows where it was.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    faulthandler.enable(file=sys.stderr)
+    dropped = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(dropped, 2)
+    os.close(dropped)
+    sys.exit(main())
 
 
 def main(arguments=None):
@@ -47,16 +62,10 @@ def _parser():
         description="Train a direct head-circumference regressor, on synthetic ultrasound made for the occasion or on "
         "the real HC18 folder, and write a report of how well it measures images it has not seen.",
     )
-    quickstart.add_argument(
-        "--data", type=Path, help="HC18 folder as downloaded; synthetic images are made without it"
-    )
-    quickstart.add_argument(
-        "--output", type=Path, default=Path("runs/quickstart"), help="default: %(default)s"
-    )
+    quickstart.add_argument("--data", type=Path, help="HC18 folder as downloaded; synthetic images are made without it")
+    quickstart.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
     quickstart.add_argument("--epochs", type=_positive, help="passes over the training images")
-    quickstart.add_argument(
-        "--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)"
-    )
+    quickstart.add_argument("--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)")
     quickstart.set_defaults(command=_quickstart)
 
     check = commands.add_parser("check", help="list every problem of an HC18 folder at once")
@@ -70,9 +79,7 @@ def _parser():
         "table is printed.",
     )
     measure.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    measure.add_argument(
-        "--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model"
-    )
+    measure.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model")
     size = measure.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--pixel-size-mm",
@@ -88,9 +95,7 @@ def _parser():
         help="CSV with the columns filename and pixel size(mm), as HC18's",
     )
     measure.add_argument("--coverage", type=float, default=0.9, help="of the interval (default: %(default)s)")
-    measure.add_argument(
-        "--output", type=Path, metavar="FILE", help="write a .csv or .json file instead of printing"
-    )
+    measure.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .json file instead of printing")
     measure.set_defaults(command=_measure)
     return parser
 
@@ -116,11 +121,7 @@ def _check(options):
     problems = HC18.check_folder(options.folder)
     for problem in problems:
         print(f"{problem.path}: {problem.message}")
-    print(
-        f"{len(problems)} problem(s) in {options.folder}"
-        if problems
-        else f"{options.folder}: no problem found"
-    )
+    print(f"{len(problems)} problem(s) in {options.folder}" if problems else f"{options.folder}: no problem found")
     return 1 if problems else 0
 
 
@@ -160,9 +161,7 @@ def _measure(options):
 def _pixel_sizes(options):
     if options.pixel_size_csv is None:
         if len(options.pixel_size_mm) > 2:
-            raise ValueError(
-                f"--pixel-size-mm takes one or two numbers. Received: {len(options.pixel_size_mm)}."
-            )
+            raise ValueError(f"--pixel-size-mm takes one or two numbers. Received: {len(options.pixel_size_mm)}.")
         size = options.pixel_size_mm[0] if len(options.pixel_size_mm) == 1 else tuple(options.pixel_size_mm)
         return [size] * len(options.images)
     with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
@@ -176,9 +175,7 @@ def _pixel_sizes(options):
     sizes = {row[names["filename"]].strip(): row[names["pixelsize(mm)"]] for row in table}
     missing = [path.name for path in options.images if path.name not in sizes]
     if missing:
-        raise ValueError(
-            f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}."
-        )
+        raise ValueError(f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}.")
     found = []
     for path in options.images:
         try:
@@ -212,4 +209,4 @@ def _print_rows(rows):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -95,9 +95,7 @@ def with_intervals(rows, calibration, coverage=COVERAGE):
     for row in rows:
         half_width_mm = half_width_px / row["reference_px_per_mm"]
         low = max(0.0, row["y_pred_mm"] - half_width_mm)
-        completed.append(
-            {**row, "interval_low_mm": low, "interval_high_mm": row["y_pred_mm"] + half_width_mm}
-        )
+        completed.append({**row, "interval_low_mm": low, "interval_high_mm": row["y_pred_mm"] + half_width_mm})
     return completed
 
 
@@ -112,9 +110,7 @@ def conformal_scores(rows):
     -------
     ndarray of shape (num_rows,), reference px
     """
-    return np.abs(_column(rows, "y_pred_mm") - _column(rows, "y_true_mm")) * _column(
-        rows, "reference_px_per_mm"
-    )
+    return np.abs(_column(rows, "y_pred_mm") - _column(rows, "y_true_mm")) * _column(rows, "reference_px_per_mm")
 
 
 def constant_rows(rows):
@@ -166,9 +162,7 @@ def summarise(rows):
     subjects = [row["subject_id"] for row in rows]
     if len(set(subjects)) != len(subjects):
         twice = sorted({subject for subject in subjects if subjects.count(subject) > 1})
-        raise ValueError(
-            f"{len(twice)} subject(s) stand in two rows, the first: {twice[:3]}. Are folds repeated?"
-        )
+        raise ValueError(f"{len(twice)} subject(s) stand in two rows, the first: {twice[:3]}. Are folds repeated?")
     true_mm, pred_mm = _column(rows, "y_true_mm"), _column(rows, "y_pred_mm")
     true_px, pred_px = _column(rows, "y_true_px"), _column(rows, "y_pred_px")
     errors_mm, errors_px = np.abs(pred_mm - true_mm), np.abs(pred_px - true_px)
@@ -196,9 +190,7 @@ def summarise(rows):
         "mean_interval_width_mm": float(np.mean(high - low)),
         "constant_mae_mm": metrics.mean_absolute_error(true_mm, _column(rows, "constant_mm")),
         "constant_mae_px": metrics.mean_absolute_error(true_px, _column(constant, "y_pred_px")),
-        "constant_pmae_percent": metrics.percentage_mean_absolute_error(
-            true_mm, _column(rows, "constant_mm")
-        ),
+        "constant_pmae_percent": metrics.percentage_mean_absolute_error(true_mm, _column(rows, "constant_mm")),
     }
 
 
@@ -214,10 +206,7 @@ def summarise_by_trimester(rows):
     dict of int to dict
     """
     trimesters = sorted({row["trimester"] for row in rows})
-    return {
-        trimester: summarise([row for row in rows if row["trimester"] == trimester])
-        for trimester in trimesters
-    }
+    return {trimester: summarise([row for row in rows if row["trimester"] == trimester]) for trimester in trimesters}
 
 
 def _column(rows, name):

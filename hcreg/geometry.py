@@ -129,8 +129,7 @@ class Ellipse:
             )
         if not 0 <= self.angle_rad < math.pi:
             raise ValueError(
-                f"angle_rad must lie in [0, pi). Received: {self.angle_rad}. "
-                "Ellipse.from_axes takes any angle."
+                f"angle_rad must lie in [0, pi). Received: {self.angle_rad}. Ellipse.from_axes takes any angle."
             )
 
     @classmethod
@@ -445,9 +444,7 @@ def fit_ellipse_points(points, spacing_mm=1.0):
     (x, y), (axis_1, axis_2), degrees = cv2.fitEllipseAMS(unit)
     if not (math.isfinite(x + y + degrees) and min(axis_1, axis_2) > 0 and math.isfinite(axis_1 + axis_2)):
         raise ValueError(f"no ellipse fits the {len(points)} points: they do not lie round one.")
-    fitted = Ellipse.from_axes(
-        x * size, y * size, axis_1 * size / 2, axis_2 * size / 2, math.radians(degrees)
-    )
+    fitted = Ellipse.from_axes(x * size, y * size, axis_1 * size / 2, axis_2 * size / 2, math.radians(degrees))
     to_pixels = [[1 / scale[0], 0.0, middle[0]], [0.0, 1 / scale[1], middle[1]]]
     return fitted.transformed(to_pixels)
 
@@ -646,9 +643,7 @@ def _ellipse_of_moments(inside, offset):
     xx, xy, yy = (moments[name] / area for name in ("mu20", "mu11", "mu02"))
     variances, vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
     if variances[0] <= 1e-9 * variances[1]:
-        raise ValueError(
-            f"the mask's {int(area)} pixels are collinear, they lie on one line: no ellipse fits."
-        )
+        raise ValueError(f"the mask's {int(area)} pixels are collinear, they lie on one line: no ellipse fits.")
     return Ellipse.from_axes(
         offset[0] + moments["m10"] / area,
         offset[1] + moments["m01"] / area,

@@ -160,9 +160,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     )
     constant = evaluation.constant_predictor(cache, parts["training"])
     unaugmented = Batches(cache, parts["training"], scale_px, **options)
-    write_rows(
-        folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant)
-    )
+    write_rows(folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant))
     calibration = evaluation.predict_rows(model, validation, fold, constant)
     rows = evaluation.predict_rows(model, Batches(cache, parts["test"], scale_px, **options), fold, constant)
     rows = evaluation.with_intervals(rows, calibration)
@@ -243,7 +241,4 @@ def _columns(dataset):
 
 
 def _named(subjects, parts):
-    return {
-        name: [str(s) for s in subjects[part]]
-        for name, part in zip(("training", "validation", "test"), parts)
-    }
+    return {name: [str(s) for s in subjects[part]] for name, part in zip(("training", "validation", "test"), parts)}

@@ -240,9 +240,7 @@ def residuals(rows):
     panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = panels[0].get_legend_handles_labels()
     more, more_labels = panels[2].get_legend_handles_labels()
-    figure.legend(
-        handles + more, labels + more_labels, loc="outside upper center", ncols=3, fontsize=10, frameon=False
-    )
+    figure.legend(handles + more, labels + more_labels, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
     if remark:
         figure.suptitle(remark.strip(), fontsize=11)
     return figure
@@ -273,9 +271,7 @@ def head_circumference_distribution(parts):
     parts = {name: values[np.isfinite(values)] for name, values in parts.items()}
     empty = [name for name, values in parts.items() if not values.size]
     if empty or not parts:
-        raise ValueError(
-            f"Each part needs at least one finite head circumference. Without one: {empty or 'all'}."
-        )
+        raise ValueError(f"Each part needs at least one finite head circumference. Without one: {empty or 'all'}.")
     figure, (axes,) = _new(3.7)
     together = np.concatenate(list(parts.values()))
     smallest = min(len(values) for values in parts.values())
@@ -324,9 +320,7 @@ def bland_altman(rows):
         axes.axhspan(low_mm, high_mm, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value_mm, color=colour, linestyle=line, linewidth=1.6)
         text = f" {name}\n {value_mm:+.1f} mm".replace("-", "−")
-        axes.annotate(
-            text, (1, value_mm), xycoords=("axes fraction", "data"), fontsize=10, color="black", va="center"
-        )
+        axes.annotate(text, (1, value_mm), xycoords=("axes fraction", "data"), fontsize=10, color="black", va="center")
     _dress(axes, "mean of true and predicted HC (mm)", ERROR_LABEL, remark.strip())
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
@@ -382,9 +376,7 @@ def error_by_trimester(rows):
     def entry(value):
         return _TRIMESTERS.get(value, _UNKNOWN_TRIMESTER)
 
-    return _absolute_error_boxes(
-        rows, "trimester", lambda value: entry(value)[0], lambda value: entry(value)[1]
-    )[0]
+    return _absolute_error_boxes(rows, "trimester", lambda value: entry(value)[0], lambda value: entry(value)[1])[0]
 
 
 def fold_spread(rows):
@@ -399,9 +391,7 @@ def fold_spread(rows):
     -------
     matplotlib.figure.Figure
     """
-    figure, axes, errors_mm = _absolute_error_boxes(
-        rows, "fold", lambda value: f"fold {value}", lambda value: BLUE
-    )
+    figure, axes, errors_mm = _absolute_error_boxes(rows, "fold", lambda value: f"fold {value}", lambda value: BLUE)
     mean_mm = errors_mm.mean()
     axes.axhline(mean_mm, color=RED, linestyle="--", linewidth=1.4, label=f"all folds: MAE {mean_mm:.1f} mm")
     axes.legend(fontsize=10, frameon=False)
@@ -473,9 +463,7 @@ def cases(rows, load_image, load_ellipse=None, worst=True, num=6):
             (drawn["annotated ellipse"],) = axes.plot(*contour.T, "-", color="#56B4E9", linewidth=1.5)
             if np.isfinite(ratio) and ratio > 0:
                 scaled = center + ratio * (contour - center)
-                (drawn["scaled to the predicted HC"],) = axes.plot(
-                    *scaled.T, "--", color=ORANGE, linewidth=1.5
-                )
+                (drawn["scaled to the predicted HC"],) = axes.plot(*scaled.T, "--", color=ORANGE, linewidth=1.5)
         _scale_bar(axes, image.shape, float(row["pixel_size_mm"]))
         axes.set_title(_case_title(row), fontsize=9, linespacing=1.35)
         axes.set_xlim(-0.5, image.shape[1] - 0.5)
@@ -483,9 +471,7 @@ def cases(rows, load_image, load_ellipse=None, worst=True, num=6):
     for axes in panels:
         axes.set_axis_off()
     if drawn:
-        figure.legend(
-            drawn.values(), drawn.keys(), loc="outside upper center", ncols=2, fontsize=10, frameon=False
-        )
+        figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=2, fontsize=10, frameon=False)
     return figure
 
 

@@ -174,9 +174,7 @@ def _prepared_table(table):
                 f"one a column. Received {len(row)}: {row!r}"
             )
     cells = [[_prepared_cell(cell) for cell in row] for row in table.rows]
-    numeric = [
-        bool(cells) and all(row[column]["number"] for row in cells) for column in range(len(table.columns))
-    ]
+    numeric = [bool(cells) and all(row[column]["number"] for row in cells) for column in range(len(table.columns))]
     reasons = dict.fromkeys(cell["reason"] for row in cells for cell in row if cell["missing"])
     return {
         "columns": table.columns,
@@ -475,9 +473,7 @@ def headline(summary, unseen=True):
     images = _count(summary["num_subjects"], f"{'unseen ' if unseen else ''}image")
     mae_mm, constant_mm = summary["mae_mm"], summary["constant_mae_mm"]
     if not _finite(mae_mm):
-        return (
-            f"On {images} the error of the network could not be computed: not every image has a prediction."
-        )
+        return f"On {images} the error of the network could not be computed: not every image has a prediction."
     text = f"On {images} of {_count(summary['num_examinations'], 'examination')} the network missed "
     text += f"the head circumference by {_shown(mae_mm)} mm on average"
     if not _finite(constant_mm):
@@ -691,9 +687,7 @@ def _each_image(rows):
             )
         )
     folded = f"Show the table of {_count(len(table_rows), 'image')}"
-    caption = (
-        "Every image, the largest error first; predictions.csv in the run's folder holds the same and more."
-    )
+    caption = "Every image, the largest error first; predictions.csv in the run's folder holds the same and more."
     return Section("Each image", tables=(Table(columns, tuple(table_rows), caption, collapsed=folded),))
 
 
@@ -723,9 +717,7 @@ def _limits(synthetic, caveats):
         "Intervals keep their promise over many images together, not for each kind of head by itself.",
     ]
     if synthetic:
-        points.append(
-            "The images are synthetic; nothing here says how well the network would do on real ones."
-        )
+        points.append("The images are synthetic; nothing here says how well the network would do on real ones.")
     else:
         points.append("The true values are annotations by a person, who has an error of measurement too.")
     return Section("What to keep in mind", points=(*points, *caveats))

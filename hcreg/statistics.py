@@ -352,9 +352,7 @@ def bootstrap_interval(values, statistic, groups=None, confidence=0.95, num_resa
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim == 0 or len(values) == 0:
-        raise ValueError(
-            f"values must have one row per subject, at least two. Received shape: {values.shape}."
-        )
+        raise ValueError(f"values must have one row per subject, at least two. Received shape: {values.shape}.")
     _check_finite(values, "values")
     _check_fraction(confidence, "confidence")
     if num_resamples < 100:
@@ -421,9 +419,7 @@ def _number(statistic, values):
 def _finite(values, name, minimum):
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
-        raise ValueError(
-            f"{name} must be of shape (num_subjects,). Received: {values.shape}. Squeeze it first."
-        )
+        raise ValueError(f"{name} must be of shape (num_subjects,). Received: {values.shape}. Squeeze it first.")
     if values.size < minimum:
         raise ValueError(f"{name} needs at least {minimum} values. Received: {values.size}.")
     _check_finite(values, name)

@@ -107,9 +107,7 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
         synthetic.fetal_head(data, SMOKE_EXAMINATIONS, options.seed)
         recipes = [_made_small(recipe) for recipe in recipes]
     elif options.data is None:
-        raise ValueError(
-            "run needs --data, the HC18 folder as downloaded (or --smoke, for synthetic images)."
-        )
+        raise ValueError("run needs --data, the HC18 folder as downloaded (or --smoke, for synthetic images).")
     else:
         data = options.data
     recipes = [_adapted(recipe, options) for recipe in recipes]
@@ -176,9 +174,7 @@ def report_table(recipes, folds, options, figures=None):
         for recipe in recipes:
             for fold in folds:
                 part = Path(recipe.name) / f"fold_{fold}"
-                _copy_record(
-                    options.out / part, options.save / "runs" / part, with_training=figures is not None
-                )
+                _copy_record(options.out / part, options.save / "runs" / part, with_training=figures is not None)
     if figures is not None:
         for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
             print(f"figure: {path}")
@@ -226,9 +222,7 @@ def read_table(recipes, folds, folder):
         raise ValueError(f"{folder} mixes runs of the seeds {sorted(seeds)}; a table is of one seed.")
     subjects = {frozenset(row["subject_id"] for row in rows) for rows in predictions.values()}
     if len(subjects) > 1:
-        raise ValueError(
-            f"The rows in {folder} were tested on different images; they cannot stand in one table."
-        )
+        raise ValueError(f"The rows in {folder} were tested on different images; they cannot stand in one table.")
     return predictions, records
 
 
@@ -246,10 +240,7 @@ def format_table(table):
     headings = ["row", *(heading for heading, _ in COLUMNS.values()), "paper", "ours - paper"]
     lines = [headings]
     for row in table:
-        cells = [
-            f"{row[name]:.{digits}f}" if row[name] == row[name] else "-"
-            for name, (_, digits) in COLUMNS.items()
-        ]
+        cells = [f"{row[name]:.{digits}f}" if row[name] == row[name] else "-" for name, (_, digits) in COLUMNS.items()]
         paper, difference = [], []
         for name in COLUMNS:
             printed = row.get(f"paper_{name}", float("nan"))
@@ -259,9 +250,7 @@ def format_table(table):
                 difference.append(f"{row[name] - printed:+.{digits}f}")
         lines.append([row["row"], *cells, ", ".join(paper) or "-", ", ".join(difference) or "-"])
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
-    )
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
 def _table_row(recipe, rows, records):
@@ -343,9 +332,7 @@ def _made_small(recipe):
     if "weights" in build_arguments:
         build_arguments["weights"] = None
     small = (64, 64, recipe.input_shape[2]) if recipe.input_shape[2] == 3 else recipe.input_shape
-    return replace(
-        recipe, epochs=1, patience=1, batch_size=8, input_shape=small, build_arguments=build_arguments
-    )
+    return replace(recipe, epochs=1, patience=1, batch_size=8, input_shape=small, build_arguments=build_arguments)
 
 
 def _parser(script, recipes):
@@ -363,16 +350,12 @@ def _parser(script, recipes):
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folders")
     report = commands.add_parser("report", help="compute the table from the saved predictions")
-    report.add_argument(
-        "--save", type=Path, metavar="DIR", help="write the table and copy the runs' records there"
-    )
+    report.add_argument("--save", type=Path, metavar="DIR", help="write the table and copy the runs' records there")
     for command in (run, report):
         command.add_argument(
             "--out", type=Path, default=Path("runs") / script.replace(".", "/"), help="default: %(default)s"
         )
-        command.add_argument(
-            "--rows", nargs="+", metavar="ROW", help=f"of {', '.join(r.name for r in recipes)}"
-        )
+        command.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(r.name for r in recipes)}")
         command.add_argument("--folds", type=int, nargs="+", metavar="K")
         command.add_argument(
             "--smoke", action="store_true", help="a few synthetic images, one epoch: does it run at all?"

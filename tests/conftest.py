@@ -23,9 +23,7 @@ def hc18_root():
 @pytest.fixture(scope="session")
 def densenet121_weights():
     """ImageNet weights of DenseNet121 without top; skips where they are absent."""
-    path = Path(
-        os.environ.get("HCREG_DENSENET121", SHARED / "weights" / "densenet121_imagenet_notop.weights.h5")
-    )
+    path = Path(os.environ.get("HCREG_DENSENET121", SHARED / "weights" / "densenet121_imagenet_notop.weights.h5"))
     if not path.is_file():
         pytest.skip(f"no DenseNet121 weights at {path}; set HCREG_DENSENET121 to their path to run this test")
     return path

@@ -2,6 +2,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -13,9 +15,7 @@ def test_measure_prints_one_line_an_image(trained_run, capsys):
     arguments = ["measure", *(str(record.image_path) for record in records), "--pixel-size-mm", "0.1"]
     assert cli.main([*arguments, "--model", str(trained_run["folder"])]) == 0
     header, *lines = capsys.readouterr().out.strip().split("\n")
-    assert header.startswith(
-        "filename,hc_mm,hc_px,interval_low_mm,interval_high_mm,coverage,gestational_age_weeks"
-    )
+    assert header.startswith("filename,hc_mm,hc_px,interval_low_mm,interval_high_mm,coverage,gestational_age_weeks")
     assert [line.split(",")[0] for line in lines] == [str(record.image_path) for record in records]
 
 
@@ -125,3 +125,16 @@ def test_no_epochs_at_all_is_refused(capsys):
     with pytest.raises(SystemExit):
         cli.main(["quickstart", "--epochs", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_the_command_says_what_it_has_to_say_and_nothing_of_the_native_log(trained_run):
+    path = str(trained_run["dataset"][0].image_path)
+    command = [sys.executable, "-m", "hcreg.cli", "measure", path, "--pixel-size-mm", "0.1", "--model"]
+    done = subprocess.run([*command, str(trained_run["folder"])], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0
+    assert done.stdout.startswith("filename,hc_mm")
+    assert done.stderr == ""
+    failed = subprocess.run([*command, path], capture_output=True, text=True, timeout=300)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("hcreg measure: ")
+    assert "is not a run folder" in failed.stderr

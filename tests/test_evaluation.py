@@ -4,9 +4,7 @@ import pytest
 from hcreg import evaluation
 
 
-def row(
-    subject="010_HC", true_mm=100.0, pred_mm=103.0, fold=0, pixel=0.1, reference=None, trimester=2, **more
-):
+def row(subject="010_HC", true_mm=100.0, pred_mm=103.0, fold=0, pixel=0.1, reference=None, trimester=2, **more):
     return {
         "subject_id": subject,
         "examination_id": subject[:3],
@@ -44,9 +42,7 @@ def test_summary_of_two_images_by_hand():
 def test_fold_sd_is_over_the_folds_means_and_subjects_are_pooled():
     rows = [row("010_HC", 100, 101, fold=0), row("011_HC", 100, 103, fold=0), row("012_HC", 100, 108, fold=1)]
     summary = evaluation.summarise(rows)
-    assert summary["mae_mm"] == pytest.approx(
-        4.0
-    )  # (1 + 3 + 8) / 3, not the mean 5 of the folds' means 2 and 8
+    assert summary["mae_mm"] == pytest.approx(4.0)  # (1 + 3 + 8) / 3, not the mean 5 of the folds' means 2 and 8
     assert summary["fold_sd_mm"] == pytest.approx(np.std([2.0, 8.0], ddof=1))
 
 
@@ -64,9 +60,7 @@ def test_constant_rows_have_no_interval_and_so_no_coverage():
 
 
 def test_intervals_have_one_width_in_reference_pixels():
-    calibration = [
-        row(f"{i:03d}_HC", 100.0, 100.0 + 0.1 * (i + 1)) for i in range(19)
-    ]  # errors of 1 to 19 px
+    calibration = [row(f"{i:03d}_HC", 100.0, 100.0 + 0.1 * (i + 1)) for i in range(19)]  # errors of 1 to 19 px
     fine, coarse = evaluation.with_intervals([row(pixel=0.1), row(pixel=0.3)], calibration, coverage=0.9)
     # 18 of 20 ranks: the 18th smallest error, 18 px
     assert fine["interval_high_mm"] - fine["y_pred_mm"] == pytest.approx(1.8)

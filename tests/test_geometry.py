@@ -88,9 +88,7 @@ class TestCircumference:
 
     @pytest.mark.parametrize("ratio", [0.48, 0.5, 0.6, 0.75, 0.9, 1.0])
     def test_agrees_with_the_integral_to_1e9_from_axis_ratio_048(self, ratio):
-        assert ellipse_circumference(1.0, ratio) == pytest.approx(
-            integrated_circumference(1.0, ratio), rel=1e-9
-        )
+        assert ellipse_circumference(1.0, ratio) == pytest.approx(integrated_circumference(1.0, ratio), rel=1e-9)
 
     @pytest.mark.parametrize(("ratio", "bound"), [(0.45, 1e-8), (0.1, 1.3e-5), (0.0, 4.1e-4)])
     def test_is_less_exact_for_thin_ellipses_as_documented(self, ratio, bound):
@@ -135,9 +133,7 @@ class TestEllipse:
         radius = np.hypot(along / ellipse.semi_axis_a_px, across / ellipse.semi_axis_b_px)
         np.testing.assert_allclose(radius, 1.0, rtol=1e-12)
         points = ellipse.contour(3600)
-        np.testing.assert_allclose(
-            ellipse.bounding_box(), [*points.min(axis=0), *points.max(axis=0)], atol=1e-4
-        )
+        np.testing.assert_allclose(ellipse.bounding_box(), [*points.min(axis=0), *points.max(axis=0)], atol=1e-4)
 
     @PROPERTIES
     @given(
@@ -148,9 +144,7 @@ class TestEllipse:
         st.floats(-0.8, 0.8),
         st.booleans(),
     )
-    def test_an_affine_map_agrees_with_mapped_contour_points(
-        self, ellipse, scale_x, scale_y, turn, shear, flip
-    ):
+    def test_an_affine_map_agrees_with_mapped_contour_points(self, ellipse, scale_x, scale_y, turn, shear, flip):
         rotation = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
         linear = np.array(rotation) @ [[scale_x, shear], [0, -scale_y if flip else scale_y]]
         matrix = np.column_stack([linear, [7.0, -3.0]])
@@ -160,9 +154,7 @@ class TestEllipse:
         focal = math.sqrt(mapped.semi_axis_a_px**2 - mapped.semi_axis_b_px**2)
         direction = np.array([math.cos(mapped.angle_rad), math.sin(mapped.angle_rad)])
         center = np.array([mapped.center_x_px, mapped.center_y_px])
-        distances = sum(
-            np.linalg.norm(points - center - sign * focal * direction, axis=1) for sign in (-1, 1)
-        )
+        distances = sum(np.linalg.norm(points - center - sign * focal * direction, axis=1) for sign in (-1, 1))
         np.testing.assert_allclose(distances, 2 * mapped.semi_axis_a_px, rtol=1e-6)
         polygon = np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1).sum()
         exact = integrated_circumference(mapped.semi_axis_a_px, mapped.semi_axis_b_px)
@@ -184,9 +176,7 @@ class TestEllipse:
 
     def test_mask_by_hand(self):
         expected = [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
-        np.testing.assert_array_equal(
-            Ellipse(2.0, 1.0, 2.0, 1.0, 0.0).mask((3, 5)), np.array(expected, dtype=bool)
-        )
+        np.testing.assert_array_equal(Ellipse(2.0, 1.0, 2.0, 1.0, 0.0).mask((3, 5)), np.array(expected, dtype=bool))
 
     @PROPERTIES
     @given(ellipses)
@@ -262,15 +252,11 @@ class TestFitEllipse:
         shape = (128, 128)
 
         def contour_points(head, spacing):
-            contours, _ = cv2.findContours(
-                head.mask(shape).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-            )
+            contours, _ = cv2.findContours(head.mask(shape).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             return fit_ellipse_points(contours[0].reshape(-1, 2), spacing).circumference_mm(spacing)
 
         heads = list(random_heads(100))
-        errors = errors_mm(
-            heads, shape, lambda head, spacing: head_circumference_mm(head.mask(shape), spacing, method)
-        )
+        errors = errors_mm(heads, shape, lambda head, spacing: head_circumference_mm(head.mask(shape), spacing, method))
         assert abs(errors.mean()) < 0.05
         assert np.abs(errors).mean() < 0.1
         assert errors_mm(heads, shape, contour_points).mean() < -1.5
@@ -316,9 +302,7 @@ class TestFitEllipse:
         turned = fit_ellipse(np.rot90(mask), method)
         assert turned.circumference_px == pytest.approx(reference.circumference_px, abs=1e-3)
         assert abs(math.cos(turned.angle_rad - reference.angle_rad)) < 1e-4
-        assert fit_ellipse(mask[:, ::-1], method).center_x_px == pytest.approx(
-            149 - reference.center_x_px, abs=1e-3
-        )
+        assert fit_ellipse(mask[:, ::-1], method).center_x_px == pytest.approx(149 - reference.center_x_px, abs=1e-3)
 
     def test_every_kind_of_mask_gives_the_same_ellipse(self):
         mask = Ellipse(40.0, 30.0, 25.0, 20.0, 1.0).mask((64, 80))
@@ -368,9 +352,7 @@ class TestFitEllipse:
         assert max(rates) > 200
 
     @PROPERTIES
-    @given(
-        st.integers(0, 10_000), st.integers(1, 24), st.integers(1, 24), st.sampled_from(geometry.FIT_METHODS)
-    )
+    @given(st.integers(0, 10_000), st.integers(1, 24), st.integers(1, 24), st.sampled_from(geometry.FIT_METHODS))
     def test_any_mask_gives_an_ellipse_or_a_worded_error(self, seed, height, width, method):
         noise = np.random.default_rng(seed).random((height, width)).astype(np.float32)
         probabilities = cv2.GaussianBlur(noise, (0, 0), 2) if seed % 2 else noise
@@ -409,9 +391,7 @@ class TestFitEllipseErrors:
             fit_ellipse(line, "moments")
 
     def test_an_unknown_method_is_refused(self):
-        with pytest.raises(
-            ValueError, match=r"method must be one of .*'boundary', 'moments'.*Received: 'hull'"
-        ):
+        with pytest.raises(ValueError, match=r"method must be one of .*'boundary', 'moments'.*Received: 'hull'"):
             fit_ellipse(np.ones((8, 8)), "hull")
 
     @pytest.mark.parametrize(
@@ -482,9 +462,7 @@ class TestFitEllipseOutline:
     @pytest.mark.parametrize("ratio", [0.5, 0.7, 1.0])
     def test_a_filled_mask_is_refused(self, ratio):
         filled = Ellipse(60.0, 50.0, 40.0, 40.0 * ratio, 0.2).mask((100, 120))
-        with pytest.raises(
-            ValueError, match=r"do not lie along one ellipse.*If the mask is filled, use fit_ellipse"
-        ):
+        with pytest.raises(ValueError, match=r"do not lie along one ellipse.*If the mask is filled, use fit_ellipse"):
             fit_ellipse_outline(filled)
 
     def test_an_empty_outline_is_refused(self):

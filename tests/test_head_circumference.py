@@ -90,9 +90,7 @@ def test_grouped_folds_share_no_examination(trained_run):
     tested = sorted(subject for split in folds for subject in split["test"])
     assert tested == sorted(examination)
     for split in folds:
-        parts = [
-            {examination[subject] for subject in split[part]} for part in ("training", "validation", "test")
-        ]
+        parts = [{examination[subject] for subject in split[part]} for part in ("training", "validation", "test")]
         assert len(set.union(*parts)) == sum(map(len, parts))
         assert sum(len(split[part]) for part in split) == len(dataset)
 

@@ -18,9 +18,7 @@ def test_measuring_a_test_image_repeats_its_prediction(trained_run, regressor):
         measured = regressor.measure(record.image_path, record.pixel_size_mm)
         assert measured.hc_mm == pytest.approx(row["y_pred_mm"], rel=1e-5)
         assert measured.hc_px == pytest.approx(row["y_pred_px"], rel=1e-5)
-        assert measured.interval_mm == pytest.approx(
-            (row["interval_low_mm"], row["interval_high_mm"]), rel=1e-5
-        )
+        assert measured.interval_mm == pytest.approx((row["interval_low_mm"], row["interval_high_mm"]), rel=1e-5)
         assert measured.ellipse is None
 
 

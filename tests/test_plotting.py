@@ -195,9 +195,7 @@ def test_distribution_names_the_empty_part():
 def test_best_epoch_has_the_lowest_validation_loss(history):
     figure = plotting.history_curves(history)
     np.testing.assert_array_equal(drawn(figure, "best epoch: 2")[:, 0], [2, 2])
-    markers = [
-        line.get_xydata().tolist() for axes in figure.axes for line in axes.lines if line.get_marker() == "o"
-    ]
+    markers = [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
     assert markers == [[[2, 0.4]], [[2, 40]]]
     np.testing.assert_array_equal(drawn(figure, "training"), [[1, 0.9], [2, 0.5], [3, 0.2]])
 
@@ -257,14 +255,8 @@ def test_case_title_holds_both_values_and_whether_the_interval_holds():
 
 def test_dashed_ellipse_has_the_predicted_circumference():
     figure = plotting.cases([make_row(0, 100.0, 125.0)], black_image, head, num=1)
-    lines = {
-        line.get_linestyle(): line.get_xydata()
-        for line in figure.axes[0].lines
-        if len(line.get_xdata()) > 100
-    }
-    lengths = {
-        style: np.linalg.norm(np.diff(points, axis=0), axis=1).sum() for style, points in lines.items()
-    }
+    lines = {line.get_linestyle(): line.get_xydata() for line in figure.axes[0].lines if len(line.get_xdata()) > 100}
+    lengths = {style: np.linalg.norm(np.diff(points, axis=0), axis=1).sum() for style, points in lines.items()}
     assert lengths["-"] == pytest.approx(head("").circumference_px, rel=1e-3)
     assert lengths["--"] == pytest.approx(1.25 * lengths["-"])
     np.testing.assert_allclose(lines["--"][:-1].mean(axis=0), [40, 30], atol=1e-6)
@@ -280,9 +272,7 @@ def test_rows_are_checked(rows):
     with pytest.raises(ValueError, match=r"needs at least one row of the per-subject table\. Received: none"):
         plotting.residuals([])
     del rows[2]["y_pred_mm"]
-    with pytest.raises(
-        ValueError, match=r"column 'y_pred_mm' of predictions.csv. The row of subject 002_HC has"
-    ):
+    with pytest.raises(ValueError, match=r"column 'y_pred_mm' of predictions.csv. The row of subject 002_HC has"):
         plotting.residuals(rows)
 
 

@@ -12,9 +12,7 @@ def test_quickstart_on_a_folder_of_ones_own(cohort, tmp_path, capsys):
     assert "a constant guess by" in printed
     page = (output / "report.html").read_text()
     assert "head circumference" in page
-    assert (
-        "synthetic" not in page.split("<body")[1][:3000]
-    )  # the folder may be real: nothing claims it is synthetic
+    assert "synthetic" not in page.split("<body")[1][:3000]  # the folder may be real: nothing claims it is synthetic
     folder = output / "cnn_1m" / "fold_0"
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {
         "bland_altman",
@@ -28,9 +26,7 @@ def test_quickstart_on_a_folder_of_ones_own(cohort, tmp_path, capsys):
 
 
 def test_quickstart_on_a_missing_folder(tmp_path, capsys):
-    assert (
-        cli.main(["quickstart", "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 1
-    )
+    assert cli.main(["quickstart", "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 1
     assert "nowhere" in capsys.readouterr().err
 
 

@@ -162,9 +162,7 @@ def test_constant_summary_fills_the_column_beside_the_network(tmp_path):
 
 
 def test_constant_summary_of_other_rows_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"of the same rows as summary\. Its mae_mm is 5\.1234, but .* 45\.8182"
-    ):
+    with pytest.raises(ValueError, match=r"of the same rows as summary\. Its mae_mm is 5\.1234, but .* 45\.8182"):
         make(tmp_path, constant_summary=SUMMARY)
 
 
@@ -237,9 +235,7 @@ def test_coverage_of_infinite_intervals_is_not_shown(tmp_path):
 
 
 def test_a_zero_has_no_sign(tmp_path):
-    rows = tuple(
-        (name, Number(value, 1, signed=True)) for name, value in (("a", -0.01), ("b", 0.0), ("c", 2))
-    )
+    rows = tuple((name, Number(value, 1, signed=True)) for name, value in (("a", -0.01), ("b", 0.0), ("c", 2)))
     page = Page(write_report(tmp_path / "r.html", "t", [Section("s", tables=(Table(("", "mm"), rows, ""),))]))
     assert [line[1] for line in page.tables[0][1:]] == ["0.0", "0.0", "+2.0"]
 
@@ -287,9 +283,7 @@ def test_png_bytes_go_in_as_they_are(tmp_path):
 
 def test_what_is_no_picture_is_refused(tmp_path):
     for image, received in ((b"GIF89a", "bytes"), ("figure.png", "str")):
-        with pytest.raises(
-            ValueError, match=f"'a caption' must be a matplotlib Figure or .* Received: {received}"
-        ):
+        with pytest.raises(ValueError, match=f"'a caption' must be a matplotlib Figure or .* Received: {received}"):
             write_report(tmp_path / "r.html", "t", [Section("s", pictures=(Picture(image, "a caption"),))])
     assert not list(tmp_path.iterdir())
 
@@ -369,9 +363,7 @@ def test_a_split_record_without_examination_is_refused(tmp_path):
 def test_training_names_the_epoch_whose_weights_were_kept(tmp_path):
     history = [{"epoch": e, "loss": -e, "val_loss": loss} for e, loss in ((1, 0.5), (2, 0.3), (3, 0.4))]
     text = make(tmp_path, history=history).text
-    assert (
-        "Training ran for 3 epochs (passes over the training images). The weights of epoch 2, which" in text
-    )
+    assert "Training ran for 3 epochs (passes over the training images). The weights of epoch 2, which" in text
 
 
 def test_how_to_reproduce(tmp_path):
@@ -390,9 +382,7 @@ def test_how_to_reproduce(tmp_path):
 def test_a_further_section_disturbs_no_other(tmp_path):
     headings = re.compile("<h2>(.*?)</h2>")
     before = headings.findall(make(tmp_path).html)
-    extra = Section(
-        "Explanation", ("Where it looked.",), tables=(Table(("a", "AOPC (px)"), (("g", 1.5),), "c"),)
-    )
+    extra = Section("Explanation", ("Where it looked.",), tables=(Table(("a", "AOPC (px)"), (("g", 1.5),), "c"),))
     page = make(tmp_path, extra_sections=(extra,))
     after = headings.findall(page.html)
     assert [heading for heading in after if heading != "Explanation"] == before
@@ -415,25 +405,19 @@ def test_numeric_columns_are_aligned_right(tmp_path):
 
 def test_summaries_are_checked(tmp_path):
     short = {key: value for key, value in SUMMARY.items() if key not in ("r2", "mae_px")}
-    with pytest.raises(
-        ValueError, match=r"by_trimester\[3\] lacks mae_px, r2\. Pass what hcreg.evaluation.summarise"
-    ):
+    with pytest.raises(ValueError, match=r"by_trimester\[3\] lacks mae_px, r2\. Pass what hcreg.evaluation.summarise"):
         make(tmp_path, by_trimester={3: short})
     with pytest.raises(ValueError, match=r"\['coverage'\] must be a fraction from 0 to 1\. Received: 87"):
         make(tmp_path, summary=SUMMARY | {"coverage": 87.5})
 
 
 def test_a_figure_without_caption_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"No caption is known for the figures \['saliency'\]\. Known: actual_"
-    ):
+    with pytest.raises(ValueError, match=r"No caption is known for the figures \['saliency'\]\. Known: actual_"):
         make(tmp_path, figures={"saliency": small_figure()})
 
 
 def test_a_table_with_ragged_rows_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"Each row of table 'c' must have 2 cells, one a column\. Received 1"
-    ):
+    with pytest.raises(ValueError, match=r"Each row of table 'c' must have 2 cells, one a column\. Received 1"):
         write_report(tmp_path / "r.html", "t", [Section("s", tables=(Table(("a", "b"), (("x",),), "c"),))])
 
 

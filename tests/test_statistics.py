@@ -282,9 +282,7 @@ class TestBootstrapInterval:
             sizes = generator.integers(1, 4, 40)
             groups = np.repeat(np.arange(40), sizes)
             values = centers[groups] + generator.normal(0, 0.2, groups.size)
-            found = bootstrap_interval(
-                values, np.mean, groups, confidence=0.9, num_resamples=200, seed=repeat
-            )
+            found = bootstrap_interval(values, np.mean, groups, confidence=0.9, num_resamples=200, seed=repeat)
             covered += found.lower <= 0 <= found.upper
         assert 0.82 < covered / 200 < 0.96
 

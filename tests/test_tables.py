@@ -63,9 +63,7 @@ def test_missing_rows_and_folds_stop_the_report_and_are_all_named(report, runs_f
     assert report("report", folder=tmp_path) == 1
     assert "lacks 1 run(s): second fold 0 (not run)" in capsys.readouterr().err
     assert report("report", "--folds", "0", "1", folder=tmp_path) == 1
-    assert (
-        "first fold 1 (not run), second fold 0 (not run), second fold 1 (not run)" in capsys.readouterr().err
-    )
+    assert "first fold 1 (not run), second fold 0 (not run), second fold 1 (not run)" in capsys.readouterr().err
 
 
 def test_unfinished_run_stops_the_report(report, runs_folder, tmp_path, capsys):
@@ -130,6 +128,4 @@ def test_run_trains_and_saves(trained_run, tmp_path, capsys):
 
     assert run() == 0
     assert "only, fold 0: MAE" in capsys.readouterr().out
-    assert len(read_rows(tmp_path / "only" / "fold_0" / "predictions.csv")) == len(
-        trained_run["split"]["test"]
-    )
+    assert len(read_rows(tmp_path / "only" / "fold_0" / "predictions.csv")) == len(trained_run["split"]["test"])

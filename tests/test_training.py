@@ -429,7 +429,9 @@ def test_a_validation_loss_that_is_not_a_number_names_the_highest_rate(tmp_path)
 
 def test_the_state_of_another_model_is_refused(begun):
     before = (begun / training.STATE).read_bytes()
-    words = r"training_state\.npz does not fit the model 'toy': it holds \d+ variables of [\d,]+ numbers, .*another model"
+    words = (
+        r"training_state\.npz does not fit the model 'toy': it holds \d+ variables of [\d,]+ numbers, .*another model"
+    )
     with pytest.raises(ValueError, match=words):
         fit(begun, model=build(units=(6, 3)))
     assert (begun / training.STATE).read_bytes() == before

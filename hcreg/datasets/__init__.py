@@ -12,9 +12,7 @@ __all__ = ["HC18", "splits", "synthetic"]
 
 def __getattr__(name):
     if name not in _WHERE:
-        raise AttributeError(
-            f"module 'hcreg.datasets' has no attribute {name!r}; it has {', '.join(__all__)}"
-        )
+        raise AttributeError(f"module 'hcreg.datasets' has no attribute {name!r}; it has {', '.join(__all__)}")
     module = _WHERE[name]
     return getattr(import_module(module), name) if module else import_module(f"hcreg.datasets.{name}")
 

@@ -113,9 +113,7 @@ class HC18Record:
 
     def _ellipse_and_mask(self, image_shape=None):
         if self.annotation_path is None:
-            raise ValueError(
-                f"{self.image_path} has no annotation: the test set's are not public. Use split='train'."
-            )
+            raise ValueError(f"{self.image_path} has no annotation: the test set's are not public. Use split='train'.")
         annotation = read_image(self.annotation_path)
         shape = read_shape(self.image_path) if image_shape is None else image_shape
         if annotation.shape != shape:
@@ -160,9 +158,7 @@ def ellipse_of_annotation(annotation):
     if not drawn.any():
         raise ValueError("nothing is drawn in this annotation: every pixel is black. Replace it.")
     if drawn.all():
-        raise ValueError(
-            "this annotation is one single value; expected a head on a black ground. Replace it."
-        )
+        raise ValueError("this annotation is one single value; expected a head on a black ground. Replace it.")
     x, y, width, height = cv2.boundingRect(drawn.astype(np.uint8))
     window = np.pad(drawn[y : y + height, x : x + width], 1).astype(np.uint8)
     thickness = 2 * cv2.distanceTransform(window, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max() - 1
@@ -207,8 +203,7 @@ def _require_one_head(drawn, is_outline):
     # The border may cut one outline into several arcs; whether these lie on one ellipse, the fit tells.
     if not (is_outline and cut.all()):
         raise ValueError(
-            f"this annotation holds {num_labels - 1} separate things; expected one head. "
-            "Remove marks, text and specks."
+            f"this annotation holds {num_labels - 1} separate things; expected one head. Remove marks, text and specks."
         )
 
 
@@ -380,9 +375,7 @@ class HC18(Sequence):
                 subject, examination = match["subject"], match["examination"]
                 annotation_path = annotation_path if self.split == "train" else None
                 records.append(
-                    HC18Record(
-                        subject, examination, image_path, annotation_path, pixel_size_mm, hc_mm, trimester
-                    )
+                    HC18Record(subject, examination, image_path, annotation_path, pixel_size_mm, hc_mm, trimester)
                 )
         for image_path in images.values():
             message = f"has no row in {csv_path.name}. Add its row, or remove the image and its annotation."
@@ -398,9 +391,7 @@ class HC18(Sequence):
                 continue
             match = _NAME.fullmatch(path.name)
             if match is None:
-                message = (
-                    "is not named as HC18's files are, NNN_HC.png, NNN_2HC.png or NNN_HC_Annotation.png."
-                )
+                message = "is not named as HC18's files are, NNN_HC.png, NNN_2HC.png or NNN_HC_Annotation.png."
                 self._problem(path, "name", f"{message} Rename or move it.")
             elif match["annotation"]:
                 annotations[match["subject"]] = path
@@ -416,28 +407,18 @@ class HC18(Sequence):
         name = _CSV_FILES[self.split]
         path = next((p / name for p in (base, folder.parent, folder) if (p / name).is_file()), None)
         if path is None:
-            self._problem(
-                base / name, "no CSV", "there is no such file. Download it too, it lies beside the images."
-            )
+            self._problem(base / name, "no CSV", "there is no such file. Download it too, it lies beside the images.")
             return None
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 lines = [
-                    (number, row)
-                    for number, row in enumerate(csv.reader(file), start=1)
-                    if any(map(str.strip, row))
+                    (number, row) for number, row in enumerate(csv.reader(file), start=1) if any(map(str.strip, row))
                 ]
         except (UnicodeDecodeError, csv.Error) as error:
-            self._problem(
-                path, "CSV unreadable", f"is not readable as a UTF-8 CSV ({error}). Download it again."
-            )
+            self._problem(path, "CSV unreadable", f"is not readable as a UTF-8 CSV ({error}). Download it again.")
             return None
         expected = list(_COLUMNS.values())[: 3 if self.split == "train" else 2]
-        header = (
-            [_COLUMNS.get("".join(cell.split()).lower(), cell.strip()) for cell in lines[0][1]]
-            if lines
-            else []
-        )
+        header = [_COLUMNS.get("".join(cell.split()).lower(), cell.strip()) for cell in lines[0][1]] if lines else []
         if any(header.count(column) != 1 for column in expected):
             message = f"expected the header '{','.join(expected)}'. Received: '{','.join(header)}'."
             self._problem(path, "header", f"{message} A spreadsheet may have changed it: download it again.")
@@ -498,9 +479,7 @@ def _problems_of(record):
     try:
         image = record.image()
         if image.min() == image.max():
-            message = (
-                f"every pixel has the value {image.min()}, which cannot be standardised. Replace the image."
-            )
+            message = f"every pixel has the value {image.min()}, which cannot be standardised. Replace the image."
             problems.append(Problem(record.image_path, message, "constant image"))
     except (ValueError, OSError) as error:
         problems.append(Problem(record.image_path, _without(record.image_path, error), "image"))
@@ -512,9 +491,7 @@ def _problems_of(record):
             return problems
         ellipse, _ = record._ellipse_and_mask(image.shape)
     except (ValueError, OSError) as error:
-        problems.append(
-            Problem(record.annotation_path, _without(record.annotation_path, error), "annotation")
-        )
+        problems.append(Problem(record.annotation_path, _without(record.annotation_path, error), "annotation"))
         return problems
     fitted_mm = ellipse.circumference_mm(record.pixel_size_mm)
     difference_mm = abs(fitted_mm - record.hc_mm)

@@ -199,9 +199,7 @@ def read_split(path, subject_ids=None):
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no split file {path}. Write one with hcreg.datasets.splits.write_split."
-        )
+        raise FileNotFoundError(f"There is no split file {path}. Write one with hcreg.datasets.splits.write_split.")
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     if not rows or [cell.strip() for cell in rows[0]] != ["subject_id", "fold"]:
@@ -214,13 +212,9 @@ def read_split(path, subject_ids=None):
         if not any(cells):
             continue
         if len(cells) != 2 or not all(cells):
-            raise ValueError(
-                f"{path}, line {line}: expected a subject id and a fold. Received: {','.join(row)!r}."
-            )
+            raise ValueError(f"{path}, line {line}: expected a subject id and a fold. Received: {','.join(row)!r}.")
         if cells[0] in part_of:
-            raise ValueError(
-                f"{path}, line {line}: subject {cells[0]} is listed twice. Keep one of its lines."
-            )
+            raise ValueError(f"{path}, line {line}: subject {cells[0]} is listed twice. Keep one of its lines.")
         part_of[cells[0]] = cells[1]
     if subject_ids is not None:
         expected = set(subject_ids)
@@ -230,9 +224,7 @@ def read_split(path, subject_ids=None):
         ):
             if names:
                 message = what.format(n=len(names), names=_some(sorted(names)))
-                raise ValueError(
-                    f"{path} {message}. It was made for other data: use its data, or make a new split."
-                )
+                raise ValueError(f"{path} {message}. It was made for other data: use its data, or make a new split.")
     order = sorted(
         set(part_of.values()), key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
     )
@@ -244,11 +236,7 @@ def _table_of_groups(groups, strata):
     names = [str(group) for group in groups]
     if not names:
         raise ValueError("There is nothing to split: `groups` is empty.")
-    blank = [
-        index
-        for index, group in enumerate(groups)
-        if group is None or group != group or not str(group).strip()
-    ]
+    blank = [index for index, group in enumerate(groups) if group is None or group != group or not str(group).strip()]
     if blank:
         raise ValueError(f"Every sample needs a group. Sample(s) {_some(blank)} of `groups` have none.")
     if strata is None:
@@ -256,9 +244,7 @@ def _table_of_groups(groups, strata):
     else:
         labels = [str(stratum) for stratum in strata]
         if len(labels) != len(names):
-            raise ValueError(
-                f"`groups` and `strata` must be of one length. Received: {len(names)} and {len(labels)}."
-            )
+            raise ValueError(f"`groups` and `strata` must be of one length. Received: {len(names)} and {len(labels)}.")
     stratum_of = {}
     for name, label in zip(names, labels):
         if stratum_of.setdefault(name, label) != label:
@@ -285,9 +271,7 @@ def _targets(sizes, num_samples):
             )
         return [int(size) for size in sizes], True
     if abs(sum(sizes) - 1) > 1e-6:
-        raise ValueError(
-            f"Fractions must add up to 1. Received: {tuple(sizes)}, which add up to {sum(sizes):g}."
-        )
+        raise ValueError(f"Fractions must add up to 1. Received: {tuple(sizes)}, which add up to {sum(sizes):g}.")
     # Largest remainder: whole sizes that add up to all, none more than one sample from its fraction.
     quotas = [Fraction(size).limit_denominator(10**6) * num_samples for size in sizes]
     whole = [int(quota) for quota in quotas]
@@ -331,9 +315,7 @@ def _repair(part_of, sizes, stratum_of, targets, seed):
             # One group for each size and stratum will do: others like it change nothing.
             giving = {(sizes[group], stratum_of[group]): group for group in order if part_of[group] == giver}
             for taker in (part for part in range(len(targets)) if surplus[part] < 0):
-                back = {
-                    (sizes[group], stratum_of[group]): group for group in order if part_of[group] == taker
-                }
+                back = {(sizes[group], stratum_of[group]): group for group in order if part_of[group] == taker}
                 for (size, stratum), group in giving.items():
                     for (size_back, stratum_back), other in [((0, stratum), None), *back.items()]:
                         moved = size - size_back

@@ -97,9 +97,7 @@ def read_shape(path):
 
 def _read_bytes(path):
     if not path.exists():
-        raise FileNotFoundError(
-            f"There is no image file {path}. Check its spelling, upper and lower case too."
-        )
+        raise FileNotFoundError(f"There is no image file {path}. Check its spelling, upper and lower case too.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; expected the path of one image file inside it.")
     content = path.read_bytes()

@@ -216,9 +216,7 @@ def test_missing_folder(tmp_path):
 
 def test_missing_csv(root):
     (root / "training_set_pixel_size_and_HC.csv").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"training_set_pixel_size_and_HC\.csv: there is no such file"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"training_set_pixel_size_and_HC\.csv: there is no such file"):
         HC18(root)
 
 
@@ -295,9 +293,7 @@ def test_image_without_annotation(root):
 
 
 def test_annotation_without_image(root):
-    shutil.copy(
-        root / "training_set" / "200_HC_Annotation.png", root / "training_set" / "201_HC_Annotation.png"
-    )
+    shutil.copy(root / "training_set" / "200_HC_Annotation.png", root / "training_set" / "201_HC_Annotation.png")
     with pytest.raises(ValueError, match=r"201_HC_Annotation\.png: has no image 201_HC\.png"):
         HC18(root)
 
@@ -311,9 +307,7 @@ def test_file_of_another_name(root, name):
 
 def test_many_problems_are_five_names_and_a_way_to_see_all(root):
     write_csv(root, *map(row, NAMES), *(row(f"{number}_HC.png") for number in range(300, 320)))
-    with pytest.raises(
-        FileNotFoundError, match=r"20 problems in all; `hcreg check .*` lists every one"
-    ) as error:
+    with pytest.raises(FileNotFoundError, match=r"20 problems in all; `hcreg check .*` lists every one") as error:
         HC18(root)
     assert str(error.value).count("which is not in") == 5
 

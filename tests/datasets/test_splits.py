@@ -64,13 +64,9 @@ def test_order_of_the_samples_does_not_matter(sizes, seed, shuffler):
     order = list(range(len(groups)))
     shuffler.shuffle(order)
     mixed, mixed_strata = [groups[i] for i in order], [strata[i] for i in order]
-    for straight, shuffled in zip(
-        grouped_kfold(groups, 3, strata, seed), grouped_kfold(mixed, 3, mixed_strata, seed)
-    ):
+    for straight, shuffled in zip(grouped_kfold(groups, 3, strata, seed), grouped_kfold(mixed, 3, mixed_strata, seed)):
         assert {groups[i] for i in straight[1]} == {mixed[i] for i in shuffled[1]}
-    halves, mixed_halves = (
-        grouped_split(g, (0.5, 0.5), s, seed) for g, s in ((groups, strata), (mixed, mixed_strata))
-    )
+    halves, mixed_halves = (grouped_split(g, (0.5, 0.5), s, seed) for g, s in ((groups, strata), (mixed, mixed_strata)))
     for straight, shuffled in zip(halves, mixed_halves):
         assert {groups[i] for i in straight} == {mixed[i] for i in shuffled}
 
@@ -207,9 +203,7 @@ def test_checksum_knows_parts_and_not_the_order_within():
 def test_checksum_refuses_overlap_and_text():
     with pytest.raises(ValueError, match="Subject '001_HC' is in part '0' and again in part '1'"):
         split_checksum([["001_HC"], ["001_HC"]])
-    with pytest.raises(
-        ValueError, match=r"Part 0 must be a list of subject ids\. Received: the text '001_HC'"
-    ):
+    with pytest.raises(ValueError, match=r"Part 0 must be a list of subject ids\. Received: the text '001_HC'"):
         split_checksum(["001_HC"])
 
 

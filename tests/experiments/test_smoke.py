@@ -20,9 +20,7 @@ def test_smoke(name, tmp_path, capsys):
     assert "constant median" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "results", sorted(Path(__file__).parents[2].glob("experiments/*/results*/table.csv")), ids=str
-)
+@pytest.mark.parametrize("results", sorted(Path(__file__).parents[2].glob("experiments/*/results*/table.csv")), ids=str)
 def test_committed_table_is_recomputed_from_the_committed_predictions(results, tmp_path, capsys):
     script = SCRIPTS[results.parents[1].name]
     rows = [row["row"] for row in read_rows(results, text=("row",))][1:]

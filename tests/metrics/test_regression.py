@@ -120,9 +120,7 @@ def test_float32_input_is_summed_in_float64():
 @pytest.mark.parametrize("metric", ALL)
 class TestErrors:
     def test_a_network_output_is_to_be_squeezed(self, metric):
-        with pytest.raises(
-            ValueError, match=r"Received: \(2,\) and \(2, 1\)\. Squeeze a \(num_subjects, 1\)"
-        ):
+        with pytest.raises(ValueError, match=r"Received: \(2,\) and \(2, 1\)\. Squeeze a \(num_subjects, 1\)"):
             metric([1.0, 2.0], [[1.0], [2.0]])
 
     def test_lengths_differ(self, metric):
@@ -138,9 +136,7 @@ class TestErrors:
             metric([], [])
 
     def test_nan_is_named(self, metric):
-        with pytest.raises(
-            ValueError, match=r"`y_pred` must be finite. It is NaN or infinite at indexes 1, 3"
-        ):
+        with pytest.raises(ValueError, match=r"`y_pred` must be finite. It is NaN or infinite at indexes 1, 3"):
             metric([1.0, 2.0, 3.0, 4.0], [1.0, np.nan, 3.0, np.inf])
         with pytest.raises(ValueError, match=r"`y_true` must be finite. It is NaN or infinite at index 0"):
             metric([np.nan, 2.0], [1.0, 2.0])
@@ -163,9 +159,9 @@ def test_r2_refuses_a_constant_truth():
 
 
 def test_every_metric_is_exported():
-    assert {
-        name for name in regression.__all__ if getattr(metrics, name) is getattr(regression, name)
-    } == set(regression.__all__)
+    assert {name for name in regression.__all__ if getattr(metrics, name) is getattr(regression, name)} == set(
+        regression.__all__
+    )
 
 
 def test_examples_of_the_docstrings_run():

@@ -116,7 +116,10 @@ def test_keras_file_gives_the_same_output(images, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"head": "avg"}, 'A head is "gap", "flatten", "chi2025hc" or a function of the feature maps. Received: \'avg\''),
+        (
+            {"head": "avg"},
+            'A head is "gap", "flatten", "chi2025hc" or a function of the feature maps. Received: \'avg\'',
+        ),
         (
             {"head": lambda maps: maps},
             r"to \(batch, units\)\. Received from .*\(None, 1, 1, 256\)\. Pool or flatten",

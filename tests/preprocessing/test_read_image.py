@@ -19,18 +19,13 @@ def write_png(path, bit_depth, color_type, rows):
     """Write a PNG by hand from the format's definition, for the kinds that Pillow does not write."""
 
     def chunk(name, content):
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     height, width = rows.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(lines))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
     )
 
 
@@ -153,9 +148,7 @@ def test_damaged_header_gives_an_image_or_an_error_that_names_the_file(tmp_path,
 def test_more_than_8_bits_grey_is_refused(tmp_path, dtype):
     path = tmp_path / "head.tif"
     Image.fromarray(np.arange(20).reshape(4, 5).astype(dtype)).save(path)
-    with pytest.raises(
-        ValueError, match=r"head\.tif has more than 8 bits a channel.*save it as an 8-bit PNG"
-    ):
+    with pytest.raises(ValueError, match=r"head\.tif has more than 8 bits a channel.*save it as an 8-bit PNG"):
         read_image(path)
 
 

@@ -108,9 +108,7 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
     """
     root = Path(root)
     num_examinations = _checked_count("num_examinations", num_examinations, 1, _NUM_EXAMINATIONS)
-    num_test_examinations = _checked_count(
-        "num_test_examinations", num_test_examinations, 0, _MAX_TEST_EXAMINATIONS
-    )
+    num_test_examinations = _checked_count("num_test_examinations", num_test_examinations, 0, _MAX_TEST_EXAMINATIONS)
     seed = _checked_count("seed", seed, 0, None)
     if num_workers is None:
         num_workers = os.cpu_count() or 1
@@ -172,9 +170,7 @@ def _claim(root, arguments):
                     leftover.unlink()
         return found.get("complete") is True
     if root.exists() and not root.is_dir():
-        raise FileExistsError(
-            f"{root} should be a folder to write the cohort into, but is a file. Give another path."
-        )
+        raise FileExistsError(f"{root} should be a folder to write the cohort into, but is a file. Give another path.")
     if root.is_dir():
         foreign = sorted(path.name for path in root.iterdir() if not path.match(".cohort.json.*.part"))
         if foreign:
@@ -214,9 +210,7 @@ def _plan(folder, number, trimester, seed):
             shape = (int(place_rng.integers(539, 546)), int(place_rng.integers(738, 800)))
         head, pixel_size_mm = _place_head(place_rng, anatomy, shape)
         stem = f"{number:03d}_{repeat + 1 if repeat else ''}HC"
-        pictures.append(
-            _Picture(folder, stem, anatomy, shape, pixel_size_mm, head, draw_rng.bit_generator.seed_seq)
-        )
+        pictures.append(_Picture(folder, stem, anatomy, shape, pixel_size_mm, head, draw_rng.bit_generator.seed_seq))
     # HC18 lists 014_2HC.png before 014_HC.png.
     return sorted(pictures, key=lambda picture: picture.stem)
 

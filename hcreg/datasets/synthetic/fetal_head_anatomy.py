@@ -73,9 +73,7 @@ def draw_anatomy(rng, trimester):
     while not low <= hc_mm <= high:
         age = _draw_age_weeks(rng, trimester)
         hc_mm = (-114.8 + 15.6 * age - 0.002548 * age**3) * (1 + rng.normal(0, 0.03))
-    gaps = np.column_stack(
-        [rng.uniform(0, 2 * np.pi, 6), rng.uniform(0.02, 0.12, 6), rng.uniform(0.03, 0.45, 6)]
-    )
+    gaps = np.column_stack([rng.uniform(0, 2 * np.pi, 6), rng.uniform(0.02, 0.12, 6), rng.uniform(0.03, 0.45, 6)])
     return Anatomy(
         trimester=trimester,
         age_weeks=float(age),
@@ -123,9 +121,7 @@ class Canvas:
     def __init__(self, shape, sector):
         half = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
         self.sector = sector
-        self.level_db, self.cover, self.mirror, self.attenuation = (
-            np.zeros(half, np.float32) for _ in range(4)
-        )
+        self.level_db, self.cover, self.mirror, self.attenuation = (np.zeros(half, np.float32) for _ in range(4))
 
     @staticmethod
     def _fixed(points):
@@ -165,9 +161,7 @@ class Canvas:
     def at_samples(self, picture):
         """Look one of the four pictures up at the probe's samples."""
         x, y = self.sector.grid
-        return cv2.remap(
-            picture, (x - 0.5) / 2, (y - 0.5) / 2, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        return cv2.remap(picture, (x - 0.5) / 2, (y - 0.5) / 2, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _points(frame, u, v):
@@ -183,9 +177,7 @@ def _oval(frame, u, v, radius_u, radius_v, turn=0.0, num_points=28):
     # Angles are kept as in the picture: the frame's shorter v axis would shear a turned oval.
     ratio = frame.semi_axis_b_px / frame.semi_axis_a_px
     p, q = radius_u * np.cos(t), radius_v * ratio * np.sin(t)
-    return _points(
-        frame, u + p * np.cos(turn) - q * np.sin(turn), v + (p * np.sin(turn) + q * np.cos(turn)) / ratio
-    )
+    return _points(frame, u + p * np.cos(turn) - q * np.sin(turn), v + (p * np.sin(turn) + q * np.cos(turn)) / ratio)
 
 
 def _wavy(rng, num_points, waves, amplitude):

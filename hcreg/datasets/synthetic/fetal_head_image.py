@@ -82,11 +82,7 @@ def _lay_tissue(rng, canvas, anatomy):
     texture = ultrasound.smooth_noise(rng, _GRID, (60, 34))
     layered = 0.15 + np.exp(-depth / np.float32(rng.uniform(0.05, 0.3)))
     contrast = np.float32(9.5 - 5 * anatomy.evenness)
-    tissue = (
-        np.float32(TISSUE_DB + rng.normal(0, 3))
-        + contrast * (layered * layers + 0.6 * clouds)
-        + 2.0 * texture
-    )
+    tissue = np.float32(TISSUE_DB + rng.normal(0, 3)) + contrast * (layered * layers + 0.6 * clouds) + 2.0 * texture
     cover = canvas.at_samples(canvas.cover)
     drawn = canvas.at_samples(canvas.level_db) + cover * (2.0 * texture + 2.5 * clouds)
     scatter_db = (1 - cover) * tissue + drawn
@@ -161,9 +157,7 @@ def _along(values, around):
     row = np.roll(values[:360], 180)
     row = np.append(row, row[0]).astype(np.float32)[None]
     position = around * np.float32(180 / np.pi)
-    return cv2.remap(
-        row, position, np.zeros_like(position), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.remap(row, position, np.zeros_like(position), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _draw_gain(rng, attenuation, sector):
@@ -193,13 +187,9 @@ def _receive(rng, sector, scatter, mirror, spacing_mm):
     width = ultrasound.beam_widths(rng.uniform(0.3, 0.8), waist=0.9, far_width=rng.uniform(1.1, 1.7))
     lateral = 7.0 * scale * width / beam_px
     looks = int(rng.integers(2, 5))
-    magnitude = (
-        sum(ultrasound.received_echo(rng, scatter, mirror, axial, lateral) for _ in range(looks)) / looks
-    )
+    magnitude = sum(ultrasound.received_echo(rng, scatter, mirror, axial, lateral) for _ in range(looks)) / looks
     noise = np.float32(10 ** (rng.uniform(-62, -50) / 20))
-    return magnitude + noise * cv2.GaussianBlur(
-        np.abs(rng.standard_normal(_GRID, dtype=np.float32)), (0, 0), 0.8
-    )
+    return magnitude + noise * cv2.GaussianBlur(np.abs(rng.standard_normal(_GRID, dtype=np.float32)), (0, 0), 0.8)
 
 
 def _draw_marks(rng, image, spacing_mm):

@@ -79,9 +79,7 @@ class Sector:
         angle *= np.float32((NUM_BEAMS - 1) / (self.angle_max_rad - self.angle_min_rad))
         radius -= np.float32(self.radius_min_px)
         radius *= np.float32(1 / self.step_px)
-        return cv2.remap(
-            samples, angle, radius, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
-        )
+        return cv2.remap(samples, angle, radius, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
 
 
 def smooth_noise(rng, shape, knots):
@@ -101,9 +99,7 @@ def smooth_noise(rng, shape, knots):
     coarse = rng.standard_normal((knots[0] + 2, knots[1] + 2), dtype=np.float32)
     rows = np.linspace(1, knots[0], shape[0], dtype=np.float32)[:, None]
     columns = np.linspace(1, knots[1], shape[1], dtype=np.float32)[None]
-    return 1.25 * cv2.remap(
-        coarse, *np.broadcast_arrays(columns, rows), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    )
+    return 1.25 * cv2.remap(coarse, *np.broadcast_arrays(columns, rows), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
 def received_echo(rng, scatter, mirror, axial_sigma, lateral_sigmas):
@@ -142,9 +138,7 @@ def received_echo(rng, scatter, mirror, axial_sigma, lateral_sigmas):
     # Along a beam the pulse is the same everywhere, so that blur is done once.
     columns = cv2.getGaussianKernel(2 * int(np.ceil(3 * axial_sigma)) + 1, axial_sigma, cv2.CV_32F)
     mirror = cv2.sepFilter2D(mirror, -1, np.ones(1, np.float32), columns)
-    parts = [
-        cv2.sepFilter2D(part, -1, np.ones(1, np.float32), columns / np.linalg.norm(columns)) for part in parts
-    ]
+    parts = [cv2.sepFilter2D(part, -1, np.ones(1, np.float32), columns / np.linalg.norm(columns)) for part in parts]
     real, imaginary = np.zeros_like(scatter), np.zeros_like(scatter)
     for zone, width in enumerate(widths):
         depths = np.flatnonzero(weights[:, zone])

@@ -22,9 +22,7 @@ NUM_EXAMINATIONS = 12
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return fetal_head(
-        tmp_path_factory.mktemp("heads") / "cohort", NUM_EXAMINATIONS, 7, num_test_examinations=2
-    )
+    return fetal_head(tmp_path_factory.mktemp("heads") / "cohort", NUM_EXAMINATIONS, 7, num_test_examinations=2)
 
 
 def table(root, name=TABLE):
@@ -33,9 +31,7 @@ def table(root, name=TABLE):
 
 
 def contents(root):
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_layout_and_header_are_those_of_hc18(cohort):
@@ -119,9 +115,7 @@ def test_examination_ids_code_the_trimester_from_six_examinations_on():
     for count in (6, 20, 250, 806):
         ids = [number for number, _ in fetal_head_2d._trimester_sequence(count)]
         assert len(set(ids)) == count
-        parts = [
-            sum(low <= number <= high for number in ids) for low, high in ((0, 132), (133, 696), (697, 805))
-        ]
+        parts = [sum(low <= number <= high for number in ids) for low, high in ((0, 132), (133, 696), (697, 805))]
         assert sum(parts) == count
         np.testing.assert_allclose(parts, np.array([133, 564, 109]) * count / 806, atol=1)
         assert min(parts) >= 1
@@ -246,9 +240,7 @@ def test_a_file_removed_from_a_whole_cohort_comes_back(tmp_path, damage):
 
 
 def test_other_folders_are_left_alone(cohort, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"another synthetic cohort: seed is 7 there and 8 here .*cohort\.json"
-    ):
+    with pytest.raises(ValueError, match=r"another synthetic cohort: seed is 7 there and 8 here .*cohort\.json"):
         fetal_head(cohort, NUM_EXAMINATIONS, 8, num_test_examinations=2)
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(FileExistsError, match=r"not empty and holds no cohort\.json.*thesis\.tex"):
