@@ -135,7 +135,8 @@ def in_a_process(folder, how):
     """Train the toy in a process of its own, and send it a signal in the middle of the third epoch."""
     sentinel = folder.with_name("in_the_middle")
     command = [sys.executable, __file__, str(folder), str(sentinel)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 120
         while not sentinel.exists():
@@ -430,7 +431,7 @@ def test_a_validation_loss_that_is_not_a_number_names_the_highest_rate(tmp_path)
 def test_the_state_of_another_model_is_refused(begun):
     before = (begun / training.STATE).read_bytes()
     words = (
-        r"training_state\.npz does not fit the model 'toy': it holds \d+ variables of [\d,]+ numbers, .*another model"
+        r"training_state\.npz does not fit the model 'toy': it holds \d+ variables of [\d,]+ numbers, .*of another"
     )
     with pytest.raises(ValueError, match=words):
         fit(begun, model=build(units=(6, 3)))
