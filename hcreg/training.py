@@ -94,7 +94,7 @@ def fit(
         raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, metrics=[keras.metrics.MeanAbsoluteError("mae")])
-    keeper = _Keeper(training, folder, patience, target_scale_px, learning_rate)
+    keeper = _Keeper(folder, patience, target_scale_px, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
         callbacks = [keeper]
@@ -106,7 +106,8 @@ def fit(
                 stack.callback(shown.close)
                 callbacks.append(shown)
             model.fit(
-                training,
+                _Endless(training, first_epoch=len(keeper.history)),
+                steps_per_epoch=training.num_batches,
                 validation_data=validation,
                 validation_batch_size=training.batch_size,
                 initial_epoch=len(keeper.history),
@@ -175,12 +176,29 @@ def _learning_rate(schedule, learning_rate, num_steps):
     raise ValueError(f"A schedule is 'constant' or 'cosine'. Received: {schedule!r}.")
 
 
+class _Endless(keras.utils.PyDataset):
+    """All epochs of a data set in one stream, which the backend need not set up and tear down for each epoch."""
+
+    def __init__(self, training, first_epoch):
+        super().__init__()
+        self.training, self.first_epoch = training, first_epoch
+
+    @property
+    def num_batches(self):
+        return None
+
+    def __getitem__(self, index):
+        epochs, batch = divmod(index, self.training.num_batches)
+        self.training.epoch = self.first_epoch + epochs
+        return self.training[batch]
+
+
 class _Keeper(keras.callbacks.Callback):
     """Writes history, best weights and the state of training after each epoch; stops at the end of patience."""
 
-    def __init__(self, training, folder, patience, target_scale_px, learning_rate):
+    def __init__(self, folder, patience, target_scale_px, learning_rate):
         super().__init__()
-        self.training, self.folder, self.patience, self.scale = training, folder, patience, target_scale_px
+        self.folder, self.patience, self.scale = folder, patience, target_scale_px
         self.highest_rate = learning_rate
         self.history = []
 
@@ -196,7 +214,6 @@ class _Keeper(keras.callbacks.Callback):
         return len(self.history) >= epochs or len(self.history) - self.best["epoch"] >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.training.epoch = epoch
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -245,13 +245,13 @@ def fill_at_third_epoch(fill):
 
 def test_a_limit_on_file_size_leaves_the_last_good_checkpoint(tmp_path, reference):
     resource = pytest.importorskip("resource", reason="this system has no limits to set")
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     toy = fill_at_third_epoch(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard)))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
             fit(tmp_path, toy)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_full_disk_leaves_the_epochs_before(tmp_path, caught.value, reference)
 
 
@@ -430,9 +430,7 @@ def test_a_validation_loss_that_is_not_a_number_names_the_highest_rate(tmp_path)
 
 def test_the_state_of_another_model_is_refused(begun):
     before = (begun / training.STATE).read_bytes()
-    words = (
-        r"training_state\.npz does not fit the model 'toy': it holds \d+ variables of [\d,]+ numbers, .*of another"
-    )
+    words = r"training_state\.npz does not fit the model 'toy': it holds \d+ variables of [\d,]+ numbers, .*of another"
     with pytest.raises(ValueError, match=words):
         fit(begun, model=build(units=(6, 3)))
     assert (begun / training.STATE).read_bytes() == before
