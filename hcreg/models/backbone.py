@@ -40,7 +40,7 @@ def backbone_regressor(
     input_shape=(224, 224, 3),
     weights=None,
     head="gap",
-    dropout_rate=0.3,
+    dropout_rate=0.0,
     trainable_backbone=True,
     seed=None,
     name=None,
@@ -107,7 +107,9 @@ def backbone_regressor(
     Three-channel inputs get that layer here whatever `weights` is.
 
     The default head is no paper's but the smallest that works: it takes any image size and has one weight for
-    each feature map, where flattening at 224 x 224 has 49.
+    each feature map, where flattening at 224 x 224 has 49. It drops nothing out by default: before a single linear
+    output, dropout of 0.3 makes the output itself noisy (DenseNet121 on HC18 after 20 epochs: an error of 500 px
+    with dropout in training, of 90 px without it on the validation images), and the network learns to bear that.
 
     The output layer computes in float32 under mixed precision as well. Just below 1, bfloat16 numbers are
     0.0039 apart, a step of 1.4 mm for a largest circumference of 346 mm.

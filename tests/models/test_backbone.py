@@ -63,7 +63,7 @@ def test_layers_are_not_nested_and_output_is_one_linear_unit():
     assert model.get_layer("conv_pw_13_relu").output.shape == (None, 1, 1, 256)
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     assert [layer.name for layer in model.layers[-3:]] == ["head_gap", "head_dropout", "hc_fraction"]
-    assert model.get_layer("head_dropout").rate == 0.3
+    assert model.get_layer("head_dropout").rate == 0.0
     assert model.output_shape == (None, 1)
     assert model.count_params() == bare_mobilenet().count_params() + 256 + 1
     assert not model.compiled
