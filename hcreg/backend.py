@@ -9,6 +9,7 @@ import os
 import platform
 import resource
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, or its start-up log is printed
 
@@ -201,6 +202,10 @@ def peak_memory_mb():
     float, MB
         Main memory only; an accelerator's own memory is not counted.
     """
+    status = Path("/proc/self/status")
+    if status.is_file():  # on Linux getrusage begins with the peak of the process that started this one
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kilobytes elsewhere
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
 

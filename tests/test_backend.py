@@ -168,14 +168,26 @@ def test_device_report_says_what_computes():
     assert isinstance(report["accelerators"], list)
 
 
-def test_peak_memory_is_in_megabytes():
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        pytest.skip("this system tells no peak memory to compare with")
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    expected = int(line.split()[1]) / 1024  # the kernel's own account, in kB
-    assert expected > 50  # an interpreter with a deep-learning framework in it
-    assert backend.peak_memory_mb() == pytest.approx(expected, rel=0.1)
+PEAK_MEMORY = """
+import numpy as np
+from hcreg import backend
+
+print(backend.peak_memory_mb())
+large = np.ones(100 * 2**17)  # 100 MiB
+print(backend.peak_memory_mb())
+del large
+print(backend.peak_memory_mb())
+"""
+
+
+def test_peak_memory_grows_by_what_is_allocated_and_stays():
+    command = [sys.executable, "-c", PEAK_MEMORY]
+    held = np.ones(2 * 2**30 // 8)  # 2 GiB here, which the other process must not count as its own
+    before, after, later = map(float, subprocess.check_output(command, text=True, cwd=ROOT).split())
+    assert held[-1] == 1
+    assert 50 < before < 1800  # an interpreter with a deep-learning framework in it
+    assert 95 < after - before < 110
+    assert later == pytest.approx(after, rel=0.01)
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="started by this very test")
