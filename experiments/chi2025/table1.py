@@ -1,10 +1,11 @@
 """The report's table: a frozen ResNet50 with a small head, one split of HC18; and its four figures.
 
-python -m experiments.chi2025.table1 run --data HC18 --weights ResNet50=FILE
+python -m experiments.chi2025.table1 run --data HC18 --weights ResNet50=FILE DenseNet121=FILE
 python -m experiments.chi2025.table1 report
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from keras.losses import MeanSquaredError
@@ -28,23 +29,17 @@ RESNET50 = Recipe(
     patience=10,
 )
 # not in the report: the same head on a backbone whose weights are at hand
-DENSENET121 = Recipe(
-    "densenet121",
-    models.backbone_regressor,
-    MeanSquaredError(),
+DENSENET121 = replace(
+    RESNET50,
+    name="densenet121",
+    build=models.backbone_regressor,
     build_arguments={
         "backbone": "DenseNet121",
         "head": "chi2025hc",
         "weights": "imagenet",
         "trainable_backbone": False,
     },
-    input_shape=(224, 224, 3),
     normalisation="torch",
-    augmentation="none",
-    learning_rate=1e-4,
-    batch_size=32,
-    epochs=10,
-    patience=10,
 )
 RECIPES = [RESNET50, DENSENET121]
 
