@@ -188,7 +188,7 @@ def device_report():
         "backend_version": version,
         "keras_version": keras.__version__,
         "python_version": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()}-{platform.machine()}",
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "accelerators": accelerators,
     }

@@ -10,10 +10,11 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from hcreg._version import __version__
 from hcreg.files import plain, read_json, write_json
 
 RUN_FILE = "run.json"
-PACKAGES = ("hcreg", "keras", "tensorflow", "jax", "numpy", "scipy", "opencv-python-headless", "scikit-learn")
+PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy", "opencv-python-headless", "scikit-learn")
 
 
 def open_run(folder, arguments, split):
@@ -146,7 +147,7 @@ def provenance():
     """
     from hcreg import backend
 
-    versions = {}
+    versions = {"hcreg": __version__}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
