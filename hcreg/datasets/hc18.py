@@ -1,56 +1,18 @@
 """HC18: 2-D ultrasound of the fetal head with its outline and circumference, read as downloaded."""
 
-import csv
-import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from hcreg.geometry import fit_ellipse, fit_ellipse_outline
+from hcreg.datasets.hc18_annotations import ellipse_of_annotation
+from hcreg.datasets.hc18_folder import CSV_FILES, FOLDERS, NAME, base_folder, is_there, list_images, no_folder
+from hcreg.datasets.hc18_table import read_table
+from hcreg.datasets.problems import Problem
 from hcreg.preprocessing.images import read_image, read_shape
 
-_FOLDERS = {"train": "training_set", "test": "test_set"}
-_CSV_FILES = {"train": "training_set_pixel_size_and_HC.csv", "test": "test_set_pixel_size.csv"}
-_NAME = re.compile(r"(?P<subject>(?P<examination>\d{3})_[2-9]?HC)(?P<annotation>_Annotation)?\.png")
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-# Headers without case and spaces, for mirrors write `head circumference(mm)` and `head circumference (mm)`.
-_COLUMNS = {
-    "filename": "filename",
-    "pixelsize(mm)": "pixel size(mm)",
-    "headcircumference(mm)": "head circumference (mm)",
-}
-# Twice as far out as anything in HC18 (0.0494 to 0.3933 mm; 44.3 to 346.4 mm): a wrong unit, not a rare head.
-_PIXEL_SIZE_RANGE_MM = (0.025, 0.8)
-_HC_RANGE_MM = (20.0, 700.0)
 _LAST_EXAMINATION_OF_TRIMESTER = ((132, 1), (696, 2))
 _MISSING = {"no folder", "no CSV", "row without image", "image without annotation"}
 _NUM_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a data set.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        The file or folder to look at.
-    message : str
-        What is wrong with it and what to do, without the path.
-    kind : str
-        What problems of one sort share, for counting them.
-    """
-
-    path: Path
-    message: str
-    kind: str = ""
-
-    def __str__(self):
-        return f"{self.path}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -127,86 +89,6 @@ class HC18Record:
             raise ValueError(f"{self.annotation_path}: {error}") from error
 
 
-def ellipse_of_annotation(annotation):
-    """Fit an ellipse to an annotation, be it a thin outline or a filled mask.
-
-    Parameters
-    ----------
-    annotation : array of shape (height, width), uint8
-        Two values, such as 0 and 255; between them, whatever a JPEG or a smooth pen left. The head is bright.
-
-    Returns
-    -------
-    ellipse : hcreg.geometry.Ellipse
-        In pixels of `annotation`.
-    mask : ndarray of shape (height, width), bool
-        The head, filled.
-
-    Raises
-    ------
-    ValueError
-        If nothing is drawn, all is, there are several things, or what is drawn is no ellipse.
-
-    Notes
-    -----
-    Which of the two it is, is told by the thickest place of what is drawn, in proportion to its extent:
-    below 1/4 for an outline (0.02 at most in HC18), above 1/2 for a filled ellipse. A head that the
-    image's border cuts leaves open arcs, which filling would miss (4 of 806 in HC18): their ellipse is
-    fitted all the same.
-    """
-    drawn = annotation > annotation.max() / 2
-    if not drawn.any():
-        raise ValueError("nothing is drawn in this annotation: every pixel is black. Replace it.")
-    if drawn.all():
-        raise ValueError("this annotation is one single value; expected a head on a black ground. Replace it.")
-    x, y, width, height = cv2.boundingRect(drawn.astype(np.uint8))
-    window = np.pad(drawn[y : y + height, x : x + width], 1).astype(np.uint8)
-    thickness = 2 * cv2.distanceTransform(window, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max() - 1
-    filling = thickness / min(width, height)
-    _require_one_head(drawn, is_outline=filling < 0.25)
-    try:
-        if filling < 0.25:
-            ellipse = fit_ellipse_outline(drawn)
-            if _share_near(drawn, ellipse, thickness) > 0.95:
-                return ellipse, ellipse.mask(drawn.shape)
-        elif filling > 0.5:
-            ellipse = fit_ellipse(drawn)
-            of_ellipse = ellipse.mask(drawn.shape)
-            if 2 * np.count_nonzero(of_ellipse & drawn) / (of_ellipse.sum() + drawn.sum()) > 0.95:
-                return ellipse, drawn
-        reason = ""
-    except ValueError as error:
-        reason = f" ({error})"
-    raise ValueError(
-        "this annotation is neither the thin outline of an ellipse nor a filled one. "
-        f"Expected HC18's own annotation, or a mask of the head alone, bright on black.{reason}"
-    )
-
-
-def _share_near(drawn, ellipse, thickness_px):
-    """Give the share of the drawn pixels near the ellipse: within 5 % of its radius, or a pen's width."""
-    a, b = ellipse.semi_axis_a_px, ellipse.semi_axis_b_px
-    width = min(max(0.05, (thickness_px + 2) / b), 0.5)
-    outer = replace(ellipse, semi_axis_a_px=a * (1 + width), semi_axis_b_px=b * (1 + width)).mask(drawn.shape)
-    inner = replace(ellipse, semi_axis_a_px=a * (1 - width), semi_axis_b_px=b * (1 - width)).mask(drawn.shape)
-    return np.count_nonzero(drawn & outer & ~inner) / np.count_nonzero(drawn)
-
-
-def _require_one_head(drawn, is_outline):
-    num_labels, labels, boxes, _ = cv2.connectedComponentsWithStats(drawn.astype(np.uint8), connectivity=8)
-    if num_labels <= 2:
-        return
-    height, width = labels.shape
-    left, top = boxes[1:, cv2.CC_STAT_LEFT], boxes[1:, cv2.CC_STAT_TOP]
-    right, bottom = left + boxes[1:, cv2.CC_STAT_WIDTH], top + boxes[1:, cv2.CC_STAT_HEIGHT]
-    cut = (left == 0) | (top == 0) | (right == width) | (bottom == height)
-    # The border may cut one outline into several arcs; whether these lie on one ellipse, the fit tells.
-    if not (is_outline and cut.all()):
-        raise ValueError(
-            f"this annotation holds {num_labels - 1} separate things; expected one head. Remove marks, text and specks."
-        )
-
-
 class HC18(Sequence):
     """The HC18 data set, from its folder as downloaded.
 
@@ -265,7 +147,7 @@ class HC18(Sequence):
     """
 
     def __init__(self, root, split="train", strict=True):
-        if split not in _FOLDERS:
+        if split not in FOLDERS:
             raise ValueError(f"split must be 'train' or 'test'. Received: {split!r}.")
         self.root = Path(root)
         self.split = split
@@ -331,7 +213,7 @@ class HC18(Sequence):
         -------
         list of Problem
         """
-        splits = [split] if split else [name for name in _FOLDERS if _is_there(Path(root), name)] or ["train"]
+        splits = [split] if split else [name for name in FOLDERS if is_there(Path(root), name)] or ["train"]
         return [p for name in splits for p in cls(root, name, strict=False).check(on_progress)]
 
     def _error(self):
@@ -345,22 +227,22 @@ class HC18(Sequence):
         self._problems.append(Problem(Path(path), message, kind))
 
     def _read(self):
-        base = _base_folder(self.root, self.split)
-        folder = base / _FOLDERS[self.split] if base else None
+        base = base_folder(self.root, self.split)
+        folder = base / FOLDERS[self.split] if base else None
         if base is None or not folder.is_dir():
-            self._problem(self.root, "no folder", _no_folder(self.root, self.split))
+            self._problem(self.root, "no folder", no_folder(self.root, self.split))
             return []
         nested = folder / folder.name
         if nested.is_dir() and not any(folder.glob("*.png")):
             folder = nested
-        rows = self._read_csv(base, folder)
-        images, annotations = self._list_images(folder)
+        csv_path, rows = self._read_table(base, folder)
+        images, annotations, problems = list_images(folder)
+        self._problems.extend(problems)
         if rows is None:
             return []
-        csv_path, rows = rows
         records = []
         for file_name, (line, pixel_size_mm, hc_mm) in rows.items():
-            match = _NAME.fullmatch(file_name)
+            match = NAME.fullmatch(file_name)
             image_path = images.pop(match["subject"], None)
             annotation_path = annotations.get(match["subject"])
             where = f"line {line} names {file_name}"
@@ -382,95 +264,16 @@ class HC18(Sequence):
             self._problem(image_path, "image without row", message)
         return records
 
-    def _list_images(self, folder):
-        """Paths of images and of annotations by subject; other names of images are a problem."""
-        images, annotations = {}, {}
-        for path in sorted(folder.iterdir()):
-            # Names with a leading dot are what macOS adds to archives.
-            if path.name.startswith(".") or path.suffix.lower() not in _IMAGE_SUFFIXES:
-                continue
-            match = _NAME.fullmatch(path.name)
-            if match is None:
-                message = "is not named as HC18's files are, NNN_HC.png, NNN_2HC.png or NNN_HC_Annotation.png."
-                self._problem(path, "name", f"{message} Rename or move it.")
-            elif match["annotation"]:
-                annotations[match["subject"]] = path
-            else:
-                images[match["subject"]] = path
-        for subject in sorted(annotations.keys() - images.keys()):
-            message = f"has no image {subject}.png beside it. Copy the image there, or remove the annotation."
-            self._problem(annotations[subject], "annotation without image", message)
-        return images, annotations
-
-    def _read_csv(self, base, folder):
-        """Rows by file name, (line, pixel size, HC) with None for a wrong number; None if unreadable."""
-        name = _CSV_FILES[self.split]
+    def _read_table(self, base, folder):
+        """Path of the CSV file and its rows by file name, None where there are none to read."""
+        name = CSV_FILES[self.split]
         path = next((p / name for p in (base, folder.parent, folder) if (p / name).is_file()), None)
         if path is None:
             self._problem(base / name, "no CSV", "there is no such file. Download it too, it lies beside the images.")
-            return None
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = [
-                    (number, row) for number, row in enumerate(csv.reader(file), start=1) if any(map(str.strip, row))
-                ]
-        except (UnicodeDecodeError, csv.Error) as error:
-            self._problem(path, "CSV unreadable", f"is not readable as a UTF-8 CSV ({error}). Download it again.")
-            return None
-        expected = list(_COLUMNS.values())[: 3 if self.split == "train" else 2]
-        header = [_COLUMNS.get("".join(cell.split()).lower(), cell.strip()) for cell in lines[0][1]] if lines else []
-        if any(header.count(column) != 1 for column in expected):
-            message = f"expected the header '{','.join(expected)}'. Received: '{','.join(header)}'."
-            self._problem(path, "header", f"{message} A spreadsheet may have changed it: download it again.")
-            return None
-        rows = {}
-        for line, cells in lines[1:]:
-            if len(cells) != len(header):
-                message = f"line {line} has {len(cells)} fields, expected {len(header)}: {','.join(cells)!r}."
-                self._problem(path, "fields", f"{message} Numbers need a decimal point, not a comma.")
-                cells = (cells + [""] * len(header))[: len(header)]
-                numbers = None
-            else:
-                numbers = dict(zip(header, cells))
-            file_name = cells[header.index("filename")].strip()
-            match = _NAME.fullmatch(file_name)
-            if match is None or match["annotation"]:
-                message = f"line {line}: {file_name!r} is no image of HC18, expected a name like 010_2HC.png."
-                self._problem(path, "name in CSV", message)
-            elif file_name in rows:
-                first = rows[file_name][0]
-                message = f"line {line}: {file_name} has a row already, in line {first}. Keep one of them."
-                self._problem(path, "duplicate row", message)
-            elif numbers is None:
-                rows[file_name] = (line, None, None)
-            else:
-                rows[file_name] = (line, *self._numbers(path, line, file_name, numbers))
+            return None, None
+        rows, problems = read_table(path, self.split)
+        self._problems.extend(problems)
         return path, rows
-
-    def _numbers(self, path, line, file_name, cells):
-        """Pixel size and HC of a row; both None if either is wrong."""
-        numbers = []
-        ranges = (("pixel size(mm)", _PIXEL_SIZE_RANGE_MM), ("head circumference (mm)", _HC_RANGE_MM))
-        for column, (low, high) in ranges[: 2 if self.split == "train" else 1]:
-            cell = cells[column].strip()
-            where = f"line {line} ({file_name}): {column}"
-            try:
-                value = float(cell)
-            except ValueError:
-                self._problem(path, "no number", f"{where} must be a number. Received: {cell!r}.")
-                continue
-            if math.isnan(value):
-                self._problem(path, "NaN", f"{where} is NaN. Measure it, or remove the row and its image.")
-            elif value <= 0:
-                self._problem(path, "not positive", f"{where} must be positive. Received: {cell}.")
-            elif not low <= value <= high:
-                message = f"{where} is implausible, expected {low:g} to {high:g} mm. Received: {cell}."
-                self._problem(path, "implausible", f"{message} Is it in another unit?")
-            else:
-                numbers.append(value)
-        if self.split == "test":
-            return (*numbers, None) if numbers else (None, None)
-        return tuple(numbers) if len(numbers) == 2 else (None, None)
 
 
 def _problems_of(record):
@@ -512,33 +315,3 @@ def _without(path, error):
 def _trimester(examination_id):
     number = int(examination_id)
     return next((trimester for last, trimester in _LAST_EXAMINATION_OF_TRIMESTER if number <= last), 3)
-
-
-def _is_there(root, split):
-    base = _base_folder(root, split)
-    return base is not None and ((base / _FOLDERS[split]).is_dir() or (base / _CSV_FILES[split]).is_file())
-
-
-def _base_folder(root, split):
-    """Find the folder that holds the split's folder: root, its parent, or the only such folder inside it."""
-    name = _FOLDERS[split]
-    if (root / name).is_dir() and not (root.name == name and any(root.glob("*.png"))):
-        # `training_set/training_set`, given as root: the CSV lies above.
-        return root.parent if root.name == name and not (root / _CSV_FILES[split]).is_file() else root
-    if root.name == name and root.is_dir():
-        return root.parent
-    if not root.is_dir():
-        return None
-    inside = [path for path in sorted(root.iterdir()) if (path / name).is_dir() and path.name != "__MACOSX"]
-    return inside[0] if len(inside) == 1 else None
-
-
-def _no_folder(root, split):
-    if not root.exists():
-        return "there is no such folder. Give the folder that holds training_set and test_set."
-    if not root.is_dir():
-        return "is a file; expected the folder that holds training_set. Unpack the archive first."
-    message = f"holds no {_FOLDERS[split]}. Expected HC18's folder, with that and {_CSV_FILES[split]} in it."
-    if (root / f"{_FOLDERS[split]}.zip").is_file():
-        message += f" Unpack {_FOLDERS[split]}.zip there."
-    return message

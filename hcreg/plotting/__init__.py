@@ -1,0 +1,60 @@
+"""Figures of a regression run, drawn from its saved rows: each function returns a matplotlib Figure.
+
+Rows are the per-subject table of a run folder (``predictions.csv``): dicts with ``subject_id``,
+``examination_id``, ``fold``, ``trimester``, ``pixel_size_mm``, ``y_true_px``, ``y_pred_px``, ``y_true_mm``,
+``y_pred_mm``, ``constant_px``, ``constant_mm``, ``interval_low_mm`` and ``interval_high_mm``.
+
+Everything uses matplotlib's object interface: no window, no pyplot state and no change of rcParams, so the
+functions are safe in a script, a server or a notebook with a style of its own. Colours are those of Okabe and
+Ito, told apart with any colour vision, and trimesters differ in their marker too. A row without a finite
+prediction cannot be drawn; the figure then says how many are left out.
+"""
+
+from hcreg.plotting.canvas import (
+    ABSOLUTE_ERROR_LABEL,
+    BLUE,
+    ERROR_LABEL,
+    GREEN,
+    GREY,
+    ORANGE,
+    PREDICTED_LABEL,
+    PURPLE,
+    RED,
+    TRUE_LABEL,
+    save,
+)
+from hcreg.plotting.case_pictures import cases, rank_cases
+from hcreg.plotting.charts import (
+    actual_against_predicted,
+    bland_altman,
+    error_by_trimester,
+    fold_spread,
+    head_circumference_distribution,
+    history_curves,
+    residuals,
+)
+from hcreg.plotting.regression import regression_figures
+
+__all__ = [
+    "ABSOLUTE_ERROR_LABEL",
+    "BLUE",
+    "ERROR_LABEL",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "PREDICTED_LABEL",
+    "PURPLE",
+    "RED",
+    "TRUE_LABEL",
+    "actual_against_predicted",
+    "bland_altman",
+    "cases",
+    "error_by_trimester",
+    "fold_spread",
+    "head_circumference_distribution",
+    "history_curves",
+    "rank_cases",
+    "regression_figures",
+    "residuals",
+    "save",
+]
