@@ -16,7 +16,7 @@ def console():
     That log goes to file descriptor 2, past Python, at any log level, and speaks of errors on every machine without a
     GPU. It is dropped; Python's own messages still go to the terminal, and a crash of native code shows where it was.
     """
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     faulthandler.enable(file=sys.stderr)
     dropped = os.open(os.devnull, os.O_WRONLY)
     os.dup2(dropped, 2)
@@ -164,15 +164,18 @@ def _pixel_sizes(options):
             raise ValueError(f"--pixel-size-mm takes one or two numbers. Received: {len(options.pixel_size_mm)}.")
         size = options.pixel_size_mm[0] if len(options.pixel_size_mm) == 1 else tuple(options.pixel_size_mm)
         return [size] * len(options.images)
-    with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
-        table = list(csv.DictReader(file))
+    try:
+        with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
+            table = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{options.pixel_size_csv} is not a CSV file of text ({error}).") from error
     names = {name.replace(" ", ""): name for name in (table[0] if table else {}) if name}
     if not {"filename", "pixelsize(mm)"} <= set(names):
         raise ValueError(
             f"{options.pixel_size_csv} needs the columns 'filename' and 'pixel size(mm)' and at least one row. "
             f"Found: {', '.join(names.values()) or 'nothing'}."
         )
-    sizes = {row[names["filename"]].strip(): row[names["pixelsize(mm)"]] for row in table}
+    sizes = {(row[names["filename"]] or "").strip(): row[names["pixelsize(mm)"]] for row in table}
     missing = [path.name for path in options.images if path.name not in sizes]
     if missing:
         raise ValueError(f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}.")
@@ -180,7 +183,7 @@ def _pixel_sizes(options):
     for path in options.images:
         try:
             found.append(float(sizes[path.name]))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # None where the line ends early
             raise ValueError(
                 f"{options.pixel_size_csv}: the pixel size of {path.name} is not a number: {sizes[path.name]!r}."
             ) from error

@@ -93,10 +93,32 @@ def with_intervals(rows, calibration, coverage=COVERAGE):
     half_width_px = statistics.conformal_quantile(conformal_scores(calibration), coverage)
     completed = []
     for row in rows:
-        half_width_mm = half_width_px / row["reference_px_per_mm"]
-        low = max(0.0, row["y_pred_mm"] - half_width_mm)
-        completed.append({**row, "interval_low_mm": low, "interval_high_mm": row["y_pred_mm"] + half_width_mm})
+        low_mm, high_mm = interval_mm(row["y_pred_mm"], half_width_px, row["reference_px_per_mm"])
+        completed.append({**row, "interval_low_mm": low_mm, "interval_high_mm": high_mm})
     return completed
+
+
+def interval_mm(y_pred_mm, half_width_px, reference_px_per_mm):
+    """Prediction interval of one image; no bound is below zero, which no length is.
+
+    Parameters
+    ----------
+    y_pred_mm : float
+    half_width_px : float, reference px
+        Conformal quantile of `conformal_scores`.
+    reference_px_per_mm : float
+
+    Returns
+    -------
+    tuple of float (low_mm, high_mm)
+
+    Examples
+    --------
+    >>> interval_mm(100.0, 30.0, 10.0)
+    (97.0, 103.0)
+    """
+    half_width_mm = half_width_px / reference_px_per_mm
+    return max(0.0, float(y_pred_mm - half_width_mm)), max(0.0, float(y_pred_mm + half_width_mm))
 
 
 def conformal_scores(rows):

@@ -122,10 +122,15 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     folder = Path(folder)
     record = runs.open_run(folder, {**recipe.arguments(), "fold": fold, "seed": seed}, split)
     if record["status"] == "finished":
+        training.discard_state(folder)  # a kill right after the run was closed left it there
         return read_rows(folder / "predictions.csv")
+    if recipe.augmentation not in AUGMENTATIONS:
+        raise ValueError(f"An augmentation is one of {', '.join(AUGMENTATIONS)}. Received: {recipe.augmentation!r}.")
     started = time.perf_counter()
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session()  # forgets the seed and the precision too
+    keras.config.set_dtype_policy(policy)
     backend.seed_everything(seed)
-    keras.backend.clear_session()
     parts = {part: cache.index_of(split[part]) for part in ("training", "validation", "test")}
     scale_px = float(cache.hc_px[parts["training"]].max())
     options = {

@@ -66,6 +66,12 @@ class TrainedRegressor:
                 "it goes on where it stopped."
             )
         arguments = self.record["arguments"]
+        needed = {"input_shape", "normalisation", "builder", "build_arguments"}
+        if not needed <= set(arguments) or "target_scale_px" not in self.record:
+            raise ValueError(
+                f"{self.folder} is a run of another kind: its {runs.RUN_FILE} does not describe a head-circumference "
+                "regressor. Name a run folder of `hcreg quickstart` or of a table of regressors."
+            )
         self.input_shape = tuple(arguments["input_shape"])
         self.normalisation = arguments["normalisation"]
         self.scale_px = self.record["target_scale_px"]
@@ -122,12 +128,11 @@ class TrainedRegressor:
             outputs = np.asarray(self.model.predict_on_batch(inputs), float).reshape(-1)
             for output, (_, factor, pixel_size_mm) in zip(outputs, prepared):
                 hc_mm = output * self.scale_px / factor
-                half_width_mm = half_width_px / factor
                 measurements.append(
                     Measurement(
                         hc_mm=float(hc_mm),
                         hc_px=float(hc_mm / pixel_size_mm),
-                        interval_mm=(float(max(0.0, hc_mm - half_width_mm)), float(hc_mm + half_width_mm)),
+                        interval_mm=evaluation.interval_mm(hc_mm, half_width_px, factor),
                         coverage=float(coverage),
                         gestational_age_weeks=_gestational_age_or_nan(hc_mm),
                     )
@@ -137,10 +142,12 @@ class TrainedRegressor:
     def _prepare(self, image, pixel_size_mm):
         pixels, pixel_size_mm = _square_pixels(_as_grey(image), pixel_size_mm, image)
         factor = place(pixels.shape).reference_px_per_image_px / pixel_size_mm
-        if pixels.min() == pixels.max():
-            raise ValueError(f"{_describe(image)}: every pixel is the same; there is nothing to measure.")
         size = self.input_shape[:2]
         resized = input_image(working_image(pixels, size), size)
+        # the image itself too, since a border that pads a constant image gives it a contrast
+        for seen, where in ((pixels, ""), (resized, " at the network's input size")):
+            if seen.min() == seen.max():
+                raise ValueError(f"{_describe(image)}: every pixel is the same{where}; there is nothing to measure.")
         return normalise(resized[None], self.normalisation, self.input_shape[2]), factor, pixel_size_mm
 
 
@@ -185,6 +192,8 @@ def _as_grey(image):
             f"An image has the shape (height_px, width_px). Received: an array of shape {image.shape}. "
             "Pass one grey image; for a batch use TrainedRegressor.measure_many."
         )
+    if not image.size:
+        raise ValueError(f"The image has no pixels: it is an array of shape {image.shape}.")
     if not np.all(np.isfinite(image)):
         raise ValueError("The image has pixels that are not finite (NaN or infinite).")
     if image.dtype != np.uint8:
@@ -193,7 +202,7 @@ def _as_grey(image):
                 f"Grey values must be from 0 to 255. Received: {image.dtype} from {image.min()} to {image.max()}. "
                 "Scale them to 0..255 first."
             )
-        image = image.astype(np.float32)
+        image = image.astype(np.uint8 if image.dtype.kind in "iu" else np.float32)
     return image
 
 

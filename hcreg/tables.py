@@ -8,13 +8,15 @@ import argparse
 import shutil
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
-from hcreg import evaluation, runs
-from hcreg.files import read_rows, write_rows
+from hcreg import evaluation, runs, statistics
+from hcreg.files import plain, read_rows, write_rows
 
 KEPT_FILES = ("run.json", "split.csv", "history.csv", "validation_predictions.csv", "predictions.csv")
 SMOKE_EXAMINATIONS = 14
+NOT_GIVEN = "not given"
 
 # column of the table -> (heading, digits)
 COLUMNS = {
@@ -49,7 +51,8 @@ def main(
     Parameters
     ----------
     script : str
-        Name of the experiment, for messages and the default folder: ``runs/<script>``.
+        Name of the experiment, for messages and the default folder: ``runs/<experiment>/<table>``, and with
+        ``--smoke`` another beside it.
     recipes : list of Recipe
         The rows, in the table's order.
     splits_of : callable
@@ -68,10 +71,13 @@ def main(
     int
     """
     options = _parser(script, recipes).parse_args(arguments)
+    if options.out is None:
+        options.out = _default_folder(script, options.smoke)
     try:
         chosen = _chosen(recipes, options.rows or (smoke_recipes if options.smoke else None))
         folds = options.folds if options.folds is not None else ([0] if options.smoke else default_folds)
         if options.command == "run":
+            _check_backbones(recipes, options.weights)
             run_table(script, chosen, splits_of, folds, options, read_dataset)
         else:
             report_table(chosen, folds, options, figures)
@@ -100,17 +106,17 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
     from hcreg import head_circumference
     from hcreg.datasets.batches import read_images
 
+    recipes = [_adapted(_made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
+    _check_weights(recipes)  # before hours of training, not after
     if options.smoke:
         from hcreg.datasets import synthetic
 
         data = options.out / "data"
         synthetic.fetal_head(data, SMOKE_EXAMINATIONS, options.seed)
-        recipes = [_made_small(recipe) for recipe in recipes]
     elif options.data is None:
         raise ValueError("run needs --data, the HC18 folder as downloaded (or --smoke, for synthetic images).")
     else:
         data = options.data
-    recipes = [_adapted(recipe, options) for recipe in recipes]
     dataset = read_dataset(data)
     splits = splits_of(dataset, seed=options.seed)
     unknown = [fold for fold in folds if not 0 <= fold < len(splits)]
@@ -144,7 +150,7 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
 
 
 def report_table(recipes, folds, options, figures=None):
-    """Compute the table from the run folders and print it beside the paper's figures.
+    """Compute the table from the run folders and print it beside the paper's figures, then compare its rows in pairs.
 
     Parameters
     ----------
@@ -163,14 +169,22 @@ def report_table(recipes, folds, options, figures=None):
     Raises
     ------
     ValueError
-        If a row, fold or seed is missing or unfinished, naming all that are.
+        If a row, fold or seed is missing or unfinished, naming all that are, or if runs do not belong together.
     """
     predictions, records = read_table(recipes, folds, options.out)
     table = [_table_row(recipe, predictions[recipe.name], records[recipe.name]) for recipe in recipes]
     table.insert(0, _constant_row(predictions[recipes[0].name]))
     print(format_table(table))
+    for recipe in recipes:
+        for note in _departures(recipe, records[recipe.name][0]["arguments"]):
+            print(note)
+    comparisons = compare_rows(predictions)
+    if comparisons:
+        print(f"\n{format_comparisons(comparisons)}")
     if options.save is not None:
         write_rows(options.save / "table.csv", table)
+        if comparisons:
+            write_rows(options.save / "comparisons.csv", comparisons)
         for recipe in recipes:
             for fold in folds:
                 part = Path(recipe.name) / f"fold_{fold}"
@@ -196,6 +210,12 @@ def read_table(recipes, folds, folder):
         Of each recipe, pooled over the folds.
     records : dict of str to list of dict
         The ``run.json`` of each fold.
+
+    Raises
+    ------
+    ValueError
+        If runs are missing or unfinished; if they are of several seeds or splits, or were tested on different images;
+        if the folds of one row were trained with different arguments.
     """
     predictions, records, missing = {}, {}, []
     for recipe in recipes:
@@ -220,10 +240,83 @@ def read_table(recipes, folds, folder):
     seeds = {record["arguments"]["seed"] for found in records.values() for record in found}
     if len(seeds) > 1:
         raise ValueError(f"{folder} mixes runs of the seeds {sorted(seeds)}; a table is of one seed.")
+    for name, found in records.items():
+        unlike = {key for record in found for key in _unlike(record["arguments"], found[0]["arguments"], ("fold",))}
+        if unlike:
+            raise ValueError(
+                f"{Path(folder) / name} mixes runs of different arguments: its folds differ in "
+                f"{', '.join(sorted(unlike))}. Run the odd ones again, in another folder."
+            )
+    for position, fold in enumerate(folds):
+        if len({found[position]["split_checksum"] for found in records.values()}) > 1:
+            raise ValueError(
+                f"The rows in {folder} were trained on different splits in fold {fold}; they cannot stand in one table."
+            )
     subjects = {frozenset(row["subject_id"] for row in rows) for rows in predictions.values()}
     if len(subjects) > 1:
         raise ValueError(f"The rows in {folder} were tested on different images; they cannot stand in one table.")
     return predictions, records
+
+
+def compare_rows(predictions):
+    """Compare the absolute errors of every two rows, image by image.
+
+    Parameters
+    ----------
+    predictions : dict of str to list of dict
+        As `read_table` gives it: the rows were tested on the same images.
+
+    Returns
+    -------
+    list of dict
+        For each pair: mean and median of the first's error minus the second's (mm), the p-value of Wilcoxon's
+        signed-rank test, and the same after Holm's correction for all pairs. Empty for a table of one row.
+
+    Notes
+    -----
+    Several images of one examination count as several pairs, so p-values are a little too small.
+    """
+    errors = {}
+    for name, rows in predictions.items():
+        by_subject = {row["subject_id"]: abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows}
+        errors[name] = [by_subject[subject_id] for subject_id in sorted(by_subject)]
+    pairs = list(combinations(errors, 2))
+    if not pairs:
+        return []
+    found = [statistics.compare_paired(errors[first], errors[second]) for first, second in pairs]
+    corrected = statistics.holm([comparison.p_value for comparison in found])
+    return [
+        {
+            "row": first,
+            "other_row": second,
+            "num_pairs": comparison.num_pairs,
+            "mean_difference_mm": comparison.mean_difference,
+            "median_difference_mm": comparison.median_difference,
+            "p_value": comparison.p_value,
+            "p_value_holm": float(p_value_holm),
+        }
+        for (first, second), comparison, p_value_holm in zip(pairs, found, corrected)
+    ]
+
+
+def format_comparisons(comparisons):
+    """The comparisons as text.
+
+    Parameters
+    ----------
+    comparisons : list of dict
+        Of `compare_rows`.
+
+    Returns
+    -------
+    str
+    """
+    lines = [["absolute error of", "minus that of", "mean (mm)", "median (mm)", "p (Wilcoxon)", "p (Holm)"]]
+    for item in comparisons:
+        differences = [f"{item[name]:+.2f}" for name in ("mean_difference_mm", "median_difference_mm")]
+        p_values = [f"{item[name]:.2g}" for name in ("p_value", "p_value_holm")]
+        lines.append([item["row"], item["other_row"], *differences, *p_values])
+    return _aligned(lines)
 
 
 def format_table(table):
@@ -249,7 +342,11 @@ def format_table(table):
                 paper.append(f"{heading} {printed:g}")
                 difference.append(f"{row[name] - printed:+.{digits}f}")
         lines.append([row["row"], *cells, ", ".join(paper) or "-", ", ".join(difference) or "-"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return _aligned(lines)
+
+
+def _aligned(lines):
+    widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
@@ -302,17 +399,62 @@ def _chosen(recipes, names):
 def _adapted(recipe, options):
     changes = {}
     if options.epochs is not None:
+        if options.epochs < 1:
+            raise ValueError(f"--epochs takes a whole number of at least 1. Received: {options.epochs}.")
         changes.update(epochs=options.epochs, patience=min(recipe.patience, options.epochs))
     if "weights" in recipe.build_arguments:
-        backbone = recipe.build_arguments.get("backbone") or recipe.build.__name__.removesuffix("_regressor")
-        given = _weights(options.weights)
-        if backbone.lower() in given:
-            weights = given[backbone.lower()]
-            changes["build_arguments"] = {
-                **recipe.build_arguments,
-                "weights": None if weights == "none" else weights,
-            }
+        weights = _weights(options.weights).get(_backbone(recipe))
+        if weights is None:
+            stated = recipe.build_arguments["weights"]
+            weights = NOT_GIVEN if stated == "imagenet" else stated
+        changes["build_arguments"] = {**recipe.build_arguments, "weights": None if weights == "none" else weights}
     return replace(recipe, **changes)
+
+
+def _backbone(recipe):
+    """Name of a recipe's backbone in lower case, None for a network that takes no weights."""
+    if "weights" not in recipe.build_arguments:
+        return None
+    return recipe.build_arguments.get("backbone", recipe.build.__name__.removesuffix("_regressor")).lower()
+
+
+def _check_backbones(recipes, pairs):
+    known = {_backbone(recipe) for recipe in recipes} - {None}
+    unknown = sorted(_weights(pairs).keys() - known)
+    if unknown:
+        raise ValueError(
+            f"--weights names {', '.join(unknown)}, which no row is built on. "
+            f"The backbones of this table: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def _check_weights(recipes):
+    for recipe in recipes:
+        weights = recipe.build_arguments.get("weights")
+        if weights == NOT_GIVEN:
+            raise ValueError(
+                f"{recipe.name} starts from ImageNet weights, and nothing is downloaded unless asked. Pass --weights "
+                f"{_backbone(recipe)}=PATH for a local file without top layers, {_backbone(recipe)}=imagenet to "
+                f"download it, or {_backbone(recipe)}=none for random weights; or leave the row out with --rows."
+            )
+        if weights not in (None, "imagenet") and not Path(weights).is_file():
+            raise FileNotFoundError(f"--weights: there is no file {weights} for {_backbone(recipe)} ({recipe.name}).")
+
+
+def _departures(recipe, arguments):
+    """In words, where a run was made otherwise than the script states now."""
+    stated = {**arguments, **plain(recipe.arguments())}
+    stated["build_arguments"] = {**stated["build_arguments"]}
+    if "weights" in arguments["build_arguments"]:  # --weights names them; the script does not
+        stated["build_arguments"]["weights"] = arguments["build_arguments"]["weights"]
+    unlike = _unlike(arguments, stated, ("row", "fold", "seed"))
+    return [
+        f"note: {recipe.name} was made with {key} {arguments.get(key)}; its row says {stated[key]}" for key in unlike
+    ]
+
+
+def _unlike(arguments, others, besides):
+    return [key for key in others if key not in besides and arguments.get(key) != others[key]]
 
 
 def _weights(pairs):
@@ -335,6 +477,11 @@ def _made_small(recipe):
     return replace(recipe, epochs=1, patience=1, batch_size=8, input_shape=small, build_arguments=build_arguments)
 
 
+def _default_folder(script, smoke):
+    # smoke runs lie apart: nobody must take them for results
+    return Path("runs") / (script.replace(".", "/") + ("_smoke" if smoke else ""))
+
+
 def _parser(script, recipes):
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{script}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -344,7 +491,7 @@ def _parser(script, recipes):
         "--weights",
         nargs="+",
         metavar="BACKBONE=PATH",
-        help="local files of ImageNet weights, or BACKBONE=none",
+        help="local files of ImageNet weights; BACKBONE=imagenet downloads them, BACKBONE=none goes without",
     )
     run.add_argument("--epochs", type=int, help="instead of each row's own")
     run.add_argument("--seed", type=int, default=0)
@@ -352,9 +499,7 @@ def _parser(script, recipes):
     report = commands.add_parser("report", help="compute the table from the saved predictions")
     report.add_argument("--save", type=Path, metavar="DIR", help="write the table and copy the runs' records there")
     for command in (run, report):
-        command.add_argument(
-            "--out", type=Path, default=Path("runs") / script.replace(".", "/"), help="default: %(default)s"
-        )
+        command.add_argument("--out", type=Path, help=f"default: {_default_folder(script, smoke=False)}")
         command.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(r.name for r in recipes)}")
         command.add_argument("--folds", type=int, nargs="+", metavar="K")
         command.add_argument(

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from hcreg import cli
+from hcreg.datasets import HC18
 
 
 def test_measure_prints_one_line_an_image(trained_run, capsys):
@@ -81,6 +82,45 @@ def test_pixel_size_that_is_no_number(trained_run, tmp_path, capsys):
     arguments = ["measure", "one.png", "--pixel-size-csv", str(table), "--model", str(trained_run["folder"])]
     assert cli.main(arguments) == 1
     assert "the pixel size of one.png is not a number: 'wide'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"filename,pixel size(mm)\none.png\n", "the pixel size of one.png is not a number: None"),
+        (b"pixel size(mm),filename\n0.1\n", "has no row for 1 image(s), the first: one.png"),
+        (b"\x89PNG\xff\xfe", "is not a CSV file of text"),
+        (b"", "at least one row. Found: nothing"),
+    ],
+)
+def test_damaged_pixel_size_csv(tmp_path, capsys, content, message):
+    (tmp_path / "sizes.csv").write_bytes(content)
+    arguments = ["measure", "one.png", "--pixel-size-csv", str(tmp_path / "sizes.csv"), "--model", "none"]
+    assert cli.main(arguments) == 1
+    printed = capsys.readouterr().err
+    assert "sizes.csv" in printed
+    assert message in printed
+
+
+@pytest.mark.parametrize("coverage", ["0", "1", "nan"])
+def test_coverage_outside_its_range(capsys, coverage):
+    arguments = ["measure", "a.png", "--pixel-size-mm", "0.1", "--model", "none", "--coverage", coverage]
+    assert cli.main(arguments) == 1
+    assert "--coverage takes a number between 0 and 1" in capsys.readouterr().err
+
+
+def test_three_pixel_sizes_are_refused(capsys):
+    assert cli.main(["measure", "a.png", "--pixel-size-mm", "0.1", "0.1", "0.1", "--model", "none"]) == 1
+    assert "takes one or two numbers. Received: 3" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys):
+    def stop(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HC18, "check_folder", stop)
+    assert cli.main(["check", "anywhere"]) == 130
+    assert "The same command goes on where it was" in capsys.readouterr().err
 
 
 def test_model_folder_that_is_no_run(tmp_path, capsys):

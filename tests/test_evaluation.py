@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,33 @@ def test_a_subject_in_two_rows_is_refused():
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="no predictions to summarise"):
         evaluation.summarise([])
+
+
+def test_predictions_are_in_the_images_own_pixels_and_millimetres():
+    # an image of 1080 x 1600 with pixels of 0.05 mm: one reference pixel is two of its own, 0.1 mm
+    record = SimpleNamespace(subject_id="010_2HC", examination_id="010", trimester=1, pixel_size_mm=0.05, hc_mm=120.0)
+    cache = SimpleNamespace(records=[None, record], reference_px_per_mm=np.array([np.nan, 10.0]))
+    batches = SimpleNamespace(
+        cache=cache, indices=[1], target_scale_px=2000.0, batch_size=4, arrays=lambda: (np.zeros((1, 2, 2, 1)), None)
+    )
+    model = SimpleNamespace(predict=lambda images, batch_size, verbose: np.array([[0.5]], np.float32))
+    (found,) = evaluation.predict_rows(model, batches, 3, {"constant_px": 1500.0, "constant_mm": 150.0})
+    assert (found["subject_id"], found["examination_id"], found["fold"], found["trimester"]) == ("010_2HC", "010", 3, 1)
+    assert found["y_pred_mm"] == pytest.approx(100.0)  # half of 2000 reference px, ten to a millimetre
+    assert found["y_pred_px"] == pytest.approx(2000.0)
+    assert found["y_true_mm"] == 120.0
+    assert found["y_true_px"] == pytest.approx(2400.0)
+    assert found["constant_mm"] == 150.0
+
+
+def test_constant_guess_is_the_training_parts_median_in_each_unit():
+    cache = SimpleNamespace(
+        hc_px=np.array([100.0, 200.0, 600.0, 9e9]), reference_px_per_mm=np.array([1.0, 4.0, 2.0, 1.0])
+    )
+    constant = evaluation.constant_predictor(cache, [0, 1, 2])
+    assert constant == {"constant_px": 200.0, "constant_mm": 100.0}  # of 100, 200, 600 px and 100, 50, 300 mm
+
+
+def test_no_bound_of_an_interval_is_negative():
+    assert evaluation.interval_mm(5.0, 80.0, 10.0) == (0.0, 13.0)
+    assert evaluation.interval_mm(-9.0, 10.0, 10.0) == (0.0, 0.0)

@@ -1,10 +1,11 @@
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
-from hcreg import head_circumference
+from hcreg import evaluation, head_circumference, runs, training
 from hcreg.files import read_rows
 
 
@@ -56,11 +57,61 @@ def test_finished_run_is_read_not_repeated(trained_run):
     assert (trained_run["folder"] / "predictions.csv").stat().st_mtime_ns == before
 
 
-def test_same_seed_same_predictions(trained_run, tmp_path):
-    again = head_circumference.run(
-        trained_run["recipe"], trained_run["cache"], trained_run["split"], tmp_path, progress=False
-    )
-    assert again == trained_run["rows"]
+def test_stops_after_training_cost_nothing_and_the_same_seed_gives_the_same_predictions(
+    trained_run, tmp_path, monkeypatch
+):
+    arguments = [trained_run[name] for name in ("recipe", "cache", "split")]
+
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "predict_rows", stop)
+        with pytest.raises(KeyboardInterrupt):
+            head_circumference.run(*arguments, tmp_path, progress=False)
+    assert not (tmp_path / "predictions.csv").exists()
+    assert (tmp_path / "training_state.npz").exists()
+    monkeypatch.setattr(keras.Model, "fit", stop)  # from here on nothing is trained
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "close_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            head_circumference.run(*arguments, tmp_path, progress=False)
+    assert (tmp_path / "predictions.csv").exists()
+    assert runs.read_run(tmp_path)["status"] == "running"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "discard_state", lambda folder: None)
+        assert head_circumference.run(*arguments, tmp_path, progress=False) == trained_run["rows"]
+    record = runs.read_run(tmp_path)
+    assert record["status"] == "finished"
+    assert record["epochs_run"] == 2
+    assert (tmp_path / "training_state.npz").exists()  # as a kill right after the run was closed leaves it
+    assert head_circumference.run(*arguments, tmp_path, progress=False) == trained_run["rows"]
+    assert not (tmp_path / "training_state.npz").exists()
+
+
+def test_a_run_leaves_the_precision_as_its_user_set_it(trained_run, tmp_path, monkeypatch):
+    seen = []
+
+    def stop(model, *arguments, **keywords):
+        seen.append(model.layers[1].compute_dtype)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", stop)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            head_circumference.run(*(trained_run[name] for name in ("recipe", "cache", "split")), tmp_path)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert seen == ["bfloat16"]
+
+
+def test_unknown_augmentation_is_refused_with_the_known(trained_run, tmp_path):
+    recipe = replace(trained_run["recipe"], augmentation="mirror")
+    with pytest.raises(ValueError, match=r"one of none, zhang2021, default. Received: 'mirror'"):
+        head_circumference.run(recipe, trained_run["cache"], trained_run["split"], tmp_path)
 
 
 def test_other_seed_other_predictions(trained_run, tmp_path):

@@ -91,6 +91,37 @@ def test_black_image_is_refused(regressor):
         regressor.measure(np.zeros((540, 800), np.uint8), 0.1)
 
 
+def test_image_whose_contrast_is_lost_at_the_input_size_is_named(regressor, tmp_path):
+    image = np.zeros((1080, 1600), np.uint8)
+    image[500, 800] = 9  # one pixel among 25 x 17: below half a grey value
+    path = tmp_path / "speck.png"
+    cv2.imwrite(str(path), image)
+    with pytest.raises(ValueError, match=r"speck\.png: every pixel is the same at the network's input size"):
+        regressor.measure(path, 0.1)
+
+
+def test_whole_numbers_of_any_type_measure_alike(regressor, trained_run):
+    image = trained_run["dataset"][0].image()
+    assert regressor.measure(image.astype(np.int64), 0.1).hc_mm == regressor.measure(image, 0.1).hc_mm
+
+
+def test_image_without_pixels_is_refused(regressor):
+    with pytest.raises(ValueError, match=r"has no pixels: it is an array of shape \(0, 800\)"):
+        regressor.measure(np.zeros((0, 800), np.uint8), 0.1)
+
+
+def test_images_and_pixel_sizes_must_be_as_many(regressor):
+    with pytest.raises(ValueError, match=r"2 images need as many pixel sizes\. Received: 1"):
+        regressor.measure_many([np.eye(40), np.eye(40)], [0.1])
+
+
+def test_run_of_another_kind_is_refused(trained_run, tmp_path):
+    text = (trained_run["folder"] / "run.json").read_text()
+    (tmp_path / "run.json").write_text(text.replace('"normalisation"', '"something"'))
+    with pytest.raises(ValueError, match="is a run of another kind"):
+        TrainedRegressor(tmp_path)
+
+
 def test_missing_image_is_named(regressor, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
         regressor.measure(tmp_path / "nowhere.png", 0.1)

@@ -1,6 +1,6 @@
 """The slides' comparison: four regressors with three losses each, on grouped five-fold cross-validation of HC18.
 
-python -m experiments.zhang2020.table1 run --data HC18 --weights VGG16=FILE ResNet50=FILE
+python -m experiments.zhang2020.table1 run --data HC18 --weights VGG16=FILE ResNet50=FILE DenseNet121=FILE
 python -m experiments.zhang2020.table1 report
 """
 
