@@ -44,7 +44,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on where it was.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"hcreg {options.name}: {error}", file=sys.stderr)
         return 1
 
@@ -63,7 +63,7 @@ def _parser():
         "the real HC18 folder, and write a report of how well it measures images it has not seen.",
     )
     quickstart.add_argument("--data", type=Path, help="HC18 folder as downloaded; synthetic images are made without it")
-    quickstart.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
+    quickstart.add_argument("--output", type=Path, help="default: runs/quickstart, or with --data runs/hc18")
     quickstart.add_argument("--epochs", type=_positive, help="passes over the training images")
     quickstart.add_argument("--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)")
     quickstart.set_defaults(command=_quickstart)
@@ -83,10 +83,9 @@ def _parser():
     size = measure.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--pixel-size-mm",
-        type=float,
-        nargs="+",
+        type=_pixel_size,
         metavar="X",
-        help="size of a pixel in mm, of all images; two numbers are its width and height",
+        help="size of a pixel in mm, of all images; 0.14x0.12 is its width and height",
     )
     size.add_argument(
         "--pixel-size-csv",
@@ -101,27 +100,49 @@ def _parser():
 
 
 def _positive(text):
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text}")
-    return number
+    return int(text)
+
+
+def _pixel_size(text):
+    try:
+        sizes = tuple(float(part) for part in text.split("x"))
+    except ValueError:
+        sizes = ()
+    if len(sizes) not in (1, 2):
+        raise argparse.ArgumentTypeError(
+            f"expected mm such as 0.14, or width x height such as 0.14x0.12, received {text}"
+        )
+    return sizes[0] if len(sizes) == 1 else sizes
 
 
 def _quickstart(options):
     from hcreg.quickstart import quickstart
 
-    result = quickstart(options.output, data=options.data, epochs=options.epochs, seed=options.seed)
+    output = options.output or Path("runs", "quickstart" if options.data is None else "hc18")
+    result = quickstart(output, data=options.data, epochs=options.epochs, seed=options.seed)
     print(result)
     return 0
 
 
 def _check(options):
     from hcreg.datasets import HC18
+    from hcreg.progress import progress_bar
 
-    problems = HC18.check_folder(options.folder)
+    num_checked = 0
+    with progress_bar() as bar:
+        task = bar.add_task("checking", total=None)
+
+        def advance(done, total):
+            nonlocal num_checked
+            num_checked += 1
+            bar.update(task, completed=done, total=total)
+
+        problems = HC18.check_folder(options.folder, on_progress=advance)
     for problem in problems:
         print(f"{problem.path}: {problem.message}")
-    print(f"{len(problems)} problem(s) in {options.folder}" if problems else f"{options.folder}: no problem found")
+    print(f"{len(problems) or 'no'} problem(s) in {options.folder} ({num_checked} images read)")
     return 1 if problems else 0
 
 
@@ -141,7 +162,9 @@ def _measure(options):
         except (ValueError, OSError) as error:
             failures.append(f"{error}")
     rows = [_measurement_row(path, measurement) for path, measurement in measurements]
-    if options.output is None:
+    for note in _notes(regressor, measurements):
+        print(f"note: {note}", file=sys.stderr)
+    if options.output is None or not rows:
         _print_rows(rows)
     elif options.output.suffix == ".json":
         from hcreg.files import write_json
@@ -158,12 +181,22 @@ def _measure(options):
     return 1 if failures else 0
 
 
+def _notes(regressor, measurements):
+    if regressor.trained_on_synthetic:
+        yield f"{regressor.folder} was trained on synthetic images: what it says of a real one is no measurement"
+    if any(measurement.interval_mm[1] == float("inf") for _, measurement in measurements):
+        yield (
+            f"the interval is infinite: the run's {len(regressor.scores_px)} validation images are too few for this "
+            "coverage; ask for less with --coverage"
+        )
+    for path, measurement in measurements:
+        if measurement.hc_mm <= 0:
+            yield f"{path}: no head has {measurement.hc_mm:.1f} mm; the network learned too little"
+
+
 def _pixel_sizes(options):
     if options.pixel_size_csv is None:
-        if len(options.pixel_size_mm) > 2:
-            raise ValueError(f"--pixel-size-mm takes one or two numbers. Received: {len(options.pixel_size_mm)}.")
-        size = options.pixel_size_mm[0] if len(options.pixel_size_mm) == 1 else tuple(options.pixel_size_mm)
-        return [size] * len(options.images)
+        return [options.pixel_size_mm] * len(options.images)
     try:
         with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
             table = list(csv.DictReader(file))

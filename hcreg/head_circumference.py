@@ -1,5 +1,7 @@
 """Train and test one head-circumference regressor on one split, into one run folder."""
 
+import hashlib
+import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 
 from hcreg import backend, evaluation, runs, training
 from hcreg.augmentation import default_augmentation, zhang2021_augmentation
-from hcreg.datasets import splits
+from hcreg.datasets import splits, synthetic
 from hcreg.datasets.batches import Batches
 from hcreg.files import read_rows, write_rows
 
@@ -120,7 +122,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
         The rows of ``predictions.csv``, one for each test image.
     """
     folder = Path(folder)
-    record = runs.open_run(folder, {**recipe.arguments(), "fold": fold, "seed": seed}, split)
+    record = open_run(recipe, cache.records, split, folder, fold=fold, seed=seed)
     if record["status"] == "finished":
         training.discard_state(folder)  # a kill right after the run was closed left it there
         return read_rows(folder / "predictions.csv")
@@ -186,6 +188,48 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     )
     training.discard_state(folder)
     return rows
+
+
+def open_run(recipe, records, split, folder, *, fold=0, seed=0):
+    """Begin a run or go on with one, before any image is read.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    records : sequence of HC18Record
+        The whole data set.
+    split, folder, fold, seed
+        As in `run`.
+
+    Returns
+    -------
+    dict
+        See `hcreg.runs.open_run`, which also says what is refused.
+    """
+    arguments = {**recipe.arguments(), "fold": fold, "seed": seed, "data": describe_data(records)}
+    return runs.open_run(folder, arguments, split)
+
+
+def describe_data(records):
+    """What tells one data set from another.
+
+    Parameters
+    ----------
+    records : sequence of HC18Record
+
+    Returns
+    -------
+    dict
+        ``num_images``; ``digest`` of subject ids, pixel sizes and reference circumferences; ``synthetic``, whether the
+        images were drawn by `hcreg.datasets.synthetic`.
+    """
+    rows = sorted((record.subject_id, float(record.pixel_size_mm), float(record.hc_mm)) for record in records)
+    folders = {Path(record.image_path).parent.parent for record in records}
+    return {
+        "num_images": len(rows),
+        "digest": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
+        "synthetic": any(synthetic.is_synthetic(folder) for folder in folders),
+    }
 
 
 def grouped_folds(dataset, k=5, seed=0, validation_fraction=0.15):

@@ -12,6 +12,8 @@ from hcreg.files import read_rows
 from hcreg.preprocessing.frames import input_image, normalise, place, working_image
 from hcreg.preprocessing.images import read_image
 
+PIXEL_SIZE_RANGE_MM = (0.005, 2.0)  # HC18 has 0.049 to 0.393; beyond ten times that, the unit is wrong
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -55,6 +57,8 @@ class TrainedRegressor:
         With the best weights.
     record : dict
         The run's ``run.json``.
+    trained_on_synthetic : bool
+        Whether the run's images were drawn by a program.
     """
 
     def __init__(self, folder):
@@ -75,6 +79,7 @@ class TrainedRegressor:
         self.input_shape = tuple(arguments["input_shape"])
         self.normalisation = arguments["normalisation"]
         self.scale_px = self.record["target_scale_px"]
+        self.trained_on_synthetic = bool(arguments.get("data", {}).get("synthetic", False))
         build = getattr(models, arguments["builder"], None)
         if build is None:
             version = self.record.get("versions", {}).get("hcreg", "unknown")
@@ -148,6 +153,11 @@ class TrainedRegressor:
         for seen, where in ((pixels, ""), (resized, " at the network's input size")):
             if seen.min() == seen.max():
                 raise ValueError(f"{_describe(image)}: every pixel is the same{where}; there is nothing to measure.")
+        if len(np.unique(pixels)) == 2:
+            raise ValueError(
+                f"{_describe(image)} has only two grey values: it looks like an annotation or a mask. Name the "
+                "ultrasound image itself."
+            )
         return normalise(resized[None], self.normalisation, self.input_shape[2]), factor, pixel_size_mm
 
 
@@ -212,6 +222,12 @@ def _square_pixels(image, pixel_size_mm, name):
         raise ValueError(
             f"{_describe(name)}: a pixel size is one positive number of mm, or two (width, height). "
             f"Received: {pixel_size_mm!r}."
+        )
+    low, high = PIXEL_SIZE_RANGE_MM
+    if not np.all((low <= sizes) & (sizes <= high)):
+        raise ValueError(
+            f"{_describe(name)}: a pixel of ultrasound is {low} to {high} mm wide. Received: {pixel_size_mm!r}. Is it "
+            "in another unit? 135 µm are 0.135 mm."
         )
     if len(sizes) == 1 or sizes[0] == sizes[1]:
         return image, float(sizes[0])

@@ -48,6 +48,12 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
     """
     started = time.perf_counter()
     output = Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"cannot make the output folder {output} ({error.strerror}); name another with --output"
+        ) from error
     folder = Path(data) if data is not None else output / "data"
     if data is None:
         _say(f"Making {NUM_EXAMINATIONS} synthetic examinations in {folder} (or using those already there)")
@@ -55,15 +61,19 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
     dataset = HC18(folder)
     recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs, patience=epochs)
     split = head_circumference.single_split(dataset, seed=seed)
+    run_folder = output / recipe.name / "fold_0"
+    head_circumference.open_run(recipe, dataset, split, run_folder, seed=seed)
     _say(f"Reading {len(dataset)} images and annotations of {folder}")
     cache = read_images(dataset, recipe.input_shape)
     _say(
         f"Training {recipe.name} on {len(split['training'])} images; {len(split['validation'])} choose the epoch, "
         f"{len(split['test'])} are kept for the test"
     )
-    run_folder = output / recipe.name / "fold_0"
     rows = head_circumference.run(recipe, cache, split, run_folder, seed=seed)
-    path = write_run_report(output / "report.html", run_folder, dataset, rows, split, synthetic=data is None, seed=seed)
+    command = ["hcreg", "quickstart", "--output", str(output), "--seed", str(seed)]
+    command += [] if data is None else ["--data", str(data)]
+    command += [] if epochs is None else ["--epochs", str(epochs)]
+    path = write_run_report(output / "report.html", run_folder, dataset, rows, split, command=shlex.join(command))
     summary = evaluation.summarise(rows)
     return (
         f"On {summary['num_subjects']} test images the head circumference is off by {summary['mae_mm']:.1f} mm on "
@@ -74,7 +84,7 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
     )
 
 
-def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed):
+def write_run_report(path, run_folder, dataset, rows, split, *, command):
     """Write the report of one run, and its figures into the run folder.
 
     Parameters
@@ -85,8 +95,8 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
         The run's ``predictions.csv``.
     split : dict
         Subject ids by part.
-    synthetic : bool
-    seed : int
+    command : str
+        What repeats the run.
 
     Returns
     -------
@@ -107,7 +117,8 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
     for name, figure in figures.items():
         plotting.save(figure, run_folder / "figures" / f"{name}.png")
     arguments = record["arguments"]
-    kind = "synthetic ultrasound images in HC18's layout" if synthetic else "ultrasound images of the HC18 data set"
+    drawn = arguments["data"]["synthetic"]
+    kind = "synthetic ultrasound images in HC18's layout" if drawn else "ultrasound images of the HC18 data set"
     return report.regression_report(
         path,
         title="Fetal head circumference by direct regression",
@@ -123,8 +134,8 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
         by_trimester=evaluation.summarise_by_trimester(rows),
         figures=figures,
         provenance={
-            "command": shlex.join(["hcreg", *sys.argv[1:]]) if sys.argv[1:2] == ["quickstart"] else "hcreg quickstart",
-            "seed": seed,
+            "command": command,
+            "seed": arguments["seed"],
             "versions": record["versions"],
             "commit": record["commit"],
             "seconds": record["training_seconds"],
@@ -134,7 +145,7 @@ def write_run_report(path, run_folder, dataset, rows, split, *, synthetic, seed)
         splits=parts,
         constant_summary=evaluation.summarise(evaluation.constant_rows(rows)),
         interval_level=evaluation.COVERAGE,
-        synthetic=synthetic,
+        synthetic=drawn,
     )
 
 

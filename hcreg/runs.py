@@ -50,13 +50,15 @@ def open_run(folder, arguments, split):
         if record["split_checksum"] != checksum:
             raise ValueError(
                 f"{folder} holds a run on another split (checksum {record['split_checksum']}, now {checksum}): its "
-                "test images may be among your training images. Choose another output folder, or remove this one."
+                "test images may be among your training images. "
+                "Name another output folder (--output, --out), or remove this one."
             )
         differences = _differences(record["arguments"], arguments)
         if differences:
             raise ValueError(
                 f"{folder} holds a run of other arguments: {'; '.join(differences)}. "
-                "Use the same arguments to go on with it, choose another output folder, or remove this one."
+                "Use the same arguments to go on with it, name another output folder (--output, --out), or "
+                "remove this one."
             )
         return record
     record = {"status": "running", "arguments": arguments, "split_checksum": checksum, **provenance()}
@@ -99,6 +101,10 @@ def read_run(folder):
     """
     path = Path(folder) / RUN_FILE
     if not path.is_file():
+        if path.parent.is_file():
+            raise FileNotFoundError(f"{folder} is a file. Name the run folder it lies in: {path.parent.parent}.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {folder}, so no run in it. Check its spelling.")
         below = sorted(str(found.parent) for found in Path(folder).glob("**/" + RUN_FILE))
         hint = f"Did you mean {' or '.join(below[:3])}?" if below else "A run folder is what training wrote."
         raise FileNotFoundError(f"{folder} is not a run folder: it has no {RUN_FILE}. {hint}")

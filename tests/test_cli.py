@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from hcreg import cli
 from hcreg.datasets import HC18
+from hcreg.measurement import Measurement, TrainedRegressor
 
 
 def test_measure_prints_one_line_an_image(trained_run, capsys):
@@ -109,13 +111,47 @@ def test_coverage_outside_its_range(capsys, coverage):
     assert "--coverage takes a number between 0 and 1" in capsys.readouterr().err
 
 
-def test_three_pixel_sizes_are_refused(capsys):
-    assert cli.main(["measure", "a.png", "--pixel-size-mm", "0.1", "0.1", "0.1", "--model", "none"]) == 1
-    assert "takes one or two numbers. Received: 3" in capsys.readouterr().err
+@pytest.mark.parametrize("size", ["0.1x0.1x0.1", "wide", ""])
+def test_pixel_size_of_no_known_form_is_refused(size, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["measure", "a.png", "--pixel-size-mm", size, "--model", "none"])
+    assert "expected mm such as 0.14, or width x height such as 0.14x0.12" in capsys.readouterr().err
+
+
+def test_options_may_stand_before_the_images_and_pixels_may_be_oblong(trained_run, capsys):
+    record = trained_run["dataset"][0]
+    arguments = ["measure", "--pixel-size-mm", "0.1x0.2", str(record.image_path), "--model", str(trained_run["folder"])]
+    assert cli.main(arguments) == 0
+    measured = TrainedRegressor(trained_run["folder"]).measure(record.image_path, (0.1, 0.2))
+    assert f",{measured.hc_mm:.2f},{measured.hc_px:.2f}," in capsys.readouterr().out
+
+
+def test_notes_on_what_a_result_is_worth(trained_run, capsys):
+    path = str(trained_run["dataset"][0].image_path)
+    arguments = ["measure", path, "--pixel-size-mm", "0.1", "--model", str(trained_run["folder"])]
+    assert cli.main([*arguments, "--coverage", "0.99"]) == 0
+    notes = capsys.readouterr().err
+    assert "was trained on synthetic images" in notes
+    assert "the interval is infinite: the run's 5 validation images are too few" in notes
+    assert cli.main([*arguments, "--coverage", "0.5"]) == 0
+    assert "infinite" not in capsys.readouterr().err
+
+
+def test_circumference_below_zero_is_remarked_upon():
+    regressor = SimpleNamespace(trained_on_synthetic=False)
+    measured = Measurement(-3.0, -30.0, (0.0, 5.0), 0.9, float("nan"))
+    assert "one.png: no head has -3.0 mm" in "".join(cli._notes(regressor, [("one.png", measured)]))
+
+
+def test_no_table_is_written_where_nothing_was_measured(trained_run, tmp_path, capsys):
+    arguments = ["measure", "nowhere.png", "--pixel-size-mm", "0.1", "--model", str(trained_run["folder"])]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out.csv")]) == 1
+    assert not list(tmp_path.iterdir())
+    assert "nowhere.png" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys):
-    def stop(folder):
+    def stop(folder, on_progress=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(HC18, "check_folder", stop)
@@ -142,7 +178,7 @@ def test_measure_needs_a_pixel_size(capsys):
 
 def test_check_of_a_good_and_a_broken_folder(cohort, tmp_path, capsys):
     assert cli.main(["check", str(cohort)]) == 0
-    assert "no problem found" in capsys.readouterr().out
+    assert re.search(r"^no problem\(s\) in .* \(\d\d images read\)$", capsys.readouterr().out, re.MULTILINE)
     broken = tmp_path / "HC18"
     shutil.copytree(cohort, broken)
     images = sorted((broken / "training_set").glob("*HC.png"))
@@ -161,9 +197,10 @@ def test_version(capsys):
     assert re.match(r"hcreg \d+\.\d+", capsys.readouterr().out)
 
 
-def test_no_epochs_at_all_is_refused(capsys):
+@pytest.mark.parametrize("epochs", ["0", "-1", "few"])
+def test_no_epochs_at_all_are_refused(epochs, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["quickstart", "--epochs", "0"])
+        cli.main(["quickstart", f"--epochs={epochs}"])
     assert "at least 1" in capsys.readouterr().err
 
 
@@ -173,8 +210,8 @@ def test_the_command_says_what_it_has_to_say_and_nothing_of_the_native_log(train
     done = subprocess.run([*command, str(trained_run["folder"])], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert done.stdout.startswith("filename,hc_mm")
-    assert done.stderr == ""
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["note:", "note:"]  # see the test of notes
     failed = subprocess.run([*command, path], capture_output=True, text=True, timeout=300)
     assert failed.returncode == 1
     assert failed.stderr.startswith("hcreg measure: ")
-    assert "is not a run folder" in failed.stderr
+    assert "is a file. Name the run folder it lies in" in failed.stderr

@@ -69,6 +69,18 @@ def test_bad_pixel_size(regressor, size):
         regressor.measure(np.eye(40, dtype=np.uint8) * 255, size)
 
 
+@pytest.mark.parametrize("size", [135.0, 0.000135, (0.1, 100.0)])
+def test_pixel_size_in_another_unit_is_refused(regressor, size):
+    with pytest.raises(ValueError, match=r"a pixel of ultrasound is 0\.005 to 2\.0 mm wide.*Is it in another unit\?"):
+        regressor.measure(np.eye(40, dtype=np.uint8) * 255, size)
+
+
+def test_annotation_is_not_taken_for_an_image(regressor, trained_run):
+    path = trained_run["dataset"][0].annotation_path
+    with pytest.raises(ValueError, match=r"_Annotation\.png has only two grey values: it looks like an annotation"):
+        regressor.measure(path, 0.1)
+
+
 def test_colour_array_is_refused(regressor):
     with pytest.raises(ValueError, match=r"Received: an array of shape \(40, 40, 3\)"):
         regressor.measure(np.zeros((40, 40, 3), np.uint8), 0.1)

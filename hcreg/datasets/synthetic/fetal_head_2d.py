@@ -17,11 +17,13 @@ from hcreg.files import read_json, write_json, write_rows, written_whole
 from hcreg.geometry import Ellipse, ellipse_circumference
 from hcreg.progress import progress_bar
 
-__all__ = ["fetal_head"]
+__all__ = ["fetal_head", "is_synthetic"]
 
 # Raised whenever the same arguments give other bytes, so that an older folder is not taken for the same
 # cohort.
 _VERSION = 1
+
+COHORT_FILE = "cohort.json"
 
 # A temporary file older than this belongs to a call that was killed.
 _STALE_S = 60
@@ -53,6 +55,20 @@ class _Picture:
     @property
     def hc_mm(self):
         return self.head.circumference_px * self.pixel_size_mm
+
+
+def is_synthetic(root):
+    """Whether a folder in HC18's layout was drawn by `fetal_head`.
+
+    Parameters
+    ----------
+    root : path-like
+
+    Returns
+    -------
+    bool
+    """
+    return (Path(root) / COHORT_FILE).is_file()
 
 
 def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_workers=None):
@@ -133,7 +149,7 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
     _draw_all(root, missing, num_workers)
     for name, rows in _tables(pictures).items():
         write_rows(root / name, rows)
-    write_json(root / "cohort.json", {**arguments, "complete": True})
+    write_json(root / COHORT_FILE, {**arguments, "complete": True})
     return root
 
 
@@ -149,7 +165,7 @@ def _checked_count(name, value, low, high):
 
 def _claim(root, arguments):
     """Make sure that `root` is this cohort's folder; return whether the cohort is marked complete."""
-    record = root / "cohort.json"
+    record = root / COHORT_FILE
     if record.is_file():
         found = read_json(record)
         found = found if isinstance(found, dict) else {}
