@@ -66,6 +66,7 @@ def save(name, goals):
     for goal in goals:
         print(f"{'met ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['measured']:.2f} ({goal['explanation']})")
     path = RESULTS / f"{name}.json"
-    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *sys.argv[1:]])
+    arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *arguments])
     write_json(path, {"command": command, **runs.provenance(), "goals": goals})
     return path

@@ -1,0 +1,71 @@
+"""What README.rst and the experiments' README.rst say is so: commands, example, numbers."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from hcreg.files import read_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+
+
+def commands():
+    return [line.strip() for line in README.splitlines() if line.startswith("    python3 -m venv")]
+
+
+def test_two_commands_stand_at_the_top_and_ci_runs_the_second():
+    main_job, tests = commands()
+    assert README.index(tests) < README.index("On real data")
+    assert main_job.endswith(".venv/bin/python -m pip install . && .venv/bin/hcreg quickstart")
+    ci = (ROOT / ".ci" / "run").read_text()
+    for part in tests.split(" && "):
+        arguments = part.split(".venv/bin/python ")[-1] if ".venv/bin" in part else "python3 -m venv"
+        for word in arguments.replace('"', "").split():
+            assert word in ci, f"{word} of README's test command is not in .ci/run"
+
+
+@pytest.mark.slow
+def test_python_example_runs_as_printed_but_for_its_size(tmp_path):
+    (code,) = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", README)
+    code = textwrap.dedent(code)
+    assert "num_examinations=220" in code
+    small = code.replace("num_examinations=220", "num_examinations=24").replace(
+        'data="HC18_synthetic")', 'data="HC18_synthetic", epochs=1)'
+    )
+    done = subprocess.run([sys.executable, "-c", small], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^-?\d+\.\d mm \(\d+\.\d to (\d+\.\d|inf)\), reference \d+\.\d mm$", done.stdout, re.MULTILINE)
+
+
+def line_of(row):
+    """A row of results/table.csv as README files print it."""
+
+    def cell(name, digits, width):
+        value = row[name]
+        return (f"{value:.{digits}f}" if value == value else "-").rjust(width)
+
+    columns = [("mae_mm", 2, 6), ("mae_sd_mm", 2, 6), ("fold_sd_mm", 2, 6), ("median_ae_mm", 2, 7), ("bias_mm", 2, 7)]
+    columns += [("p95_ae_mm", 2, 7), ("mae_px", 1, 7), ("pmae_percent", 2, 7), ("coverage", 3, 8)]
+    return f"{row['row']:<16}" + "".join(cell(*column) for column in columns)
+
+
+@pytest.mark.parametrize(
+    ("readme", "results"),
+    [
+        ("README.rst", "experiments/zhang2020/results"),
+        ("experiments/zhang2020/README.rst", "experiments/zhang2020/results"),
+        ("experiments/zhang2020/README.rst", "experiments/zhang2020/results_fold_0"),
+        ("experiments/chi2025/README.rst", "experiments/chi2025/results"),
+    ],
+)
+def test_printed_results_are_those_of_the_committed_table(readme, results):
+    lines = [line.strip() for line in (ROOT / readme).read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(ROOT / results / "table.csv", text=("row",))
+    assert len(rows) > 1
+    for row in rows:
+        assert line_of(row) in lines
