@@ -43,7 +43,8 @@ def test_the_same_arguments_go_on_with_it_tuples_and_numpy_numbers_too(opened):
 
 
 def test_the_order_of_subjects_in_a_part_does_not_matter(opened):
-    runs.open_run(opened, ARGUMENTS, {**SPLIT, "training": ["002_HC", "001_HC"]})
+    before = runs.read_run(opened)
+    assert runs.open_run(opened, ARGUMENTS, {**SPLIT, "training": ["002_HC", "001_HC"]}) == before
 
 
 def test_a_finished_run_is_read_back_with_its_results(opened):

@@ -30,6 +30,9 @@ _CNN_263K = Recipe(
 _CNN_1M = replace(_CNN_263K, name="cnn_1m", build=models.cnn_1m, paper={"mae_px": 51.0, "pmae_percent": 5.0})
 SMALL = (_CNN_263K, _CNN_1M)
 
+# three times as long, as long as the slides' longest: shows what the shorter schedule costs
+LONG = replace(_CNN_1M, name="cnn_1m_240", epochs=240, patience=240)
+
 _VGG16 = Recipe(
     "vgg16",
     models.vgg16_regressor,
