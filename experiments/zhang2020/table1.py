@@ -12,7 +12,7 @@ from hcreg.datasets import HC18
 from hcreg.head_circumference import grouped_folds
 
 SHORT = [recipe.with_loss(name, loss) for recipe in (*SMALL, *BACKBONE, STAND_IN) for name, loss in LOSSES.items()]
-RECIPES = [*SHORT, LONG.with_loss("mae", LOSSES["mae"])]
+RECIPES = [*SHORT, *(recipe.with_loss("mae", LOSSES["mae"]) for recipe in LONG)]
 
 
 def main(arguments=None):
