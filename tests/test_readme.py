@@ -1,5 +1,6 @@
 """What README.rst and the experiments' README.rst say is so: commands, example, numbers."""
 
+import os
 import re
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def test_python_example_runs_as_printed_but_for_its_size(tmp_path):
     small = code.replace("num_examinations=220", "num_examinations=24").replace(
         'data="HC18_synthetic")', 'data="HC18_synthetic", epochs=1)'
     )
-    done = subprocess.run([sys.executable, "-c", small], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-c", small]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^-?\d+\.\d mm \(\d+\.\d to (\d+\.\d|inf)\), reference \d+\.\d mm$", done.stdout, re.MULTILINE)
 
