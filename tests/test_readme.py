@@ -63,6 +63,7 @@ def line_of(row):
         ("README.rst", "experiments/zhang2020/results"),
         ("experiments/zhang2020/README.rst", "experiments/zhang2020/results"),
         ("experiments/zhang2020/README.rst", "experiments/zhang2020/results_fold_0"),
+        ("experiments/zhang2020/README.rst", "experiments/zhang2020/results_folds_0_3"),
         ("experiments/chi2025/README.rst", "experiments/chi2025/results"),
     ],
 )
