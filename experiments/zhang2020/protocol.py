@@ -30,7 +30,7 @@ _CNN_263K = Recipe(
 _CNN_1M = replace(_CNN_263K, name="cnn_1m", build=models.cnn_1m, paper={"mae_px": 51.0, "pmae_percent": 5.0})
 SMALL = (_CNN_263K, _CNN_1M)
 
-# three times as long, as long as the slides' longest: shows what the shorter schedule costs
+# nothing but three times the epochs: shows what the shorter schedule costs
 LONG = tuple(replace(recipe, name=f"{recipe.name}_240", epochs=240) for recipe in SMALL)
 
 _VGG16 = Recipe(
