@@ -7,7 +7,17 @@ from importlib import import_module
 
 from hcreg._version import __version__
 
-_MODULES = ("augmentation", "datasets", "geometry", "metrics", "models", "preprocessing", "statistics")
+_MODULES = (
+    "augmentation",
+    "datasets",
+    "geometry",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "preprocessing",
+    "statistics",
+)
 
 __all__ = ["__version__", "measure", *_MODULES]
 

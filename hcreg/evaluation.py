@@ -6,8 +6,36 @@ Everything a table shows is computed here from rows such as ``predictions.csv`` 
 import numpy as np
 
 from hcreg import metrics, statistics
+from hcreg.mask_measures import mask_columns
+from hcreg.preprocessing.frames import REFERENCE_SHAPE
 
 COVERAGE = 0.9
+MASK_MEANS = tuple(
+    f"{measure}_{name}{unit}"
+    for measure, units in (
+        ("dice", ("",)),
+        ("jaccard", ("",)),
+        ("hausdorff", ("_px", "_mm")),
+        ("boundary_distance", ("_px", "_mm")),
+    )
+    for name in ("original", "ellipse")
+    for unit in units
+)
+_LENGTHS = (
+    "mae_mm",
+    "mae_sd_mm",
+    "median_ae_mm",
+    "p95_ae_mm",
+    "bias_mm",
+    "rmse_mm",
+    "mae_px",
+    "mae_sd_px",
+    "pmae_percent",
+    "r2",
+    "fold_sd_mm",
+    "coverage",
+    "mean_interval_width_mm",
+)
 
 
 def constant_predictor(cache, training):
@@ -43,14 +71,23 @@ def predict_rows(model, batches, fold, constant):
     Returns
     -------
     list of dict
-        Columns of ``predictions.csv`` but the interval. Pixels are the image's own.
+        Columns of ``predictions.csv`` but the interval. Pixels are the image's own. Of a segmentation network the
+        prediction is its own circumference where it gives one, else the fitted ellipse's; the columns of
+        `hcreg.mask_measures.mask_columns` follow, and ``y_pred_mm`` is NaN where ``failure`` says why.
     """
     images, _ = batches.arrays()
-    outputs = model.predict(images, batch_size=batches.batch_size, verbose=0).reshape(-1)
+    outputs = model.predict(images, batch_size=batches.batch_size, verbose=0)
+    if not isinstance(outputs, dict):
+        outputs = {"mask" if outputs.ndim == 4 else "hc_fraction": outputs}
     cache, rows = batches.cache, []
-    for index, output in zip(batches.indices, outputs.astype(float)):
+    for position, index in enumerate(batches.indices):
         record = cache.records[index]
-        y_pred_mm = output * batches.target_scale_px / cache.reference_px_per_mm[index]
+        of_mask = _mask_columns(outputs["mask"][position], cache, index) if "mask" in outputs else {}
+        if "hc_fraction" in outputs:
+            fraction = float(outputs["hc_fraction"][position].item())
+            y_pred_mm = fraction * batches.target_scale_px / cache.reference_px_per_mm[index]
+        else:
+            y_pred_mm = of_mask["hc_ellipse_mm"]
         rows.append(
             {
                 "subject_id": record.subject_id,
@@ -64,9 +101,17 @@ def predict_rows(model, batches, fold, constant):
                 "y_true_mm": float(record.hc_mm),
                 "y_pred_mm": float(y_pred_mm),
                 **constant,
+                **of_mask,
             }
         )
     return rows
+
+
+def _mask_columns(probabilities, cache, index):
+    placement, record = cache.placements[index], cache.records[index]
+    to_frame = np.vstack([placement.matrix_to(REFERENCE_SHAPE), [0.0, 0.0, 1.0]])
+    reference = cache.ellipses[index].transformed(np.linalg.inv(to_frame)[:2])
+    return mask_columns(probabilities, reference, placement.image_shape, float(record.pixel_size_mm))
 
 
 def with_intervals(rows, calibration, coverage=COVERAGE):
@@ -82,7 +127,8 @@ def with_intervals(rows, calibration, coverage=COVERAGE):
     Returns
     -------
     list of dict
-        `rows` with ``interval_low_mm`` and ``interval_high_mm``; infinite where too few images calibrate them.
+        `rows` with ``interval_low_mm`` and ``interval_high_mm``; infinite where too few images calibrate them, NaN
+        where nothing was measured.
 
     Notes
     -----
@@ -118,7 +164,8 @@ def interval_mm(y_pred_mm, half_width_px, reference_px_per_mm):
     (97.0, 103.0)
     """
     half_width_mm = half_width_px / reference_px_per_mm
-    return max(0.0, float(y_pred_mm - half_width_mm)), max(0.0, float(y_pred_mm + half_width_mm))
+    # the number first: max(0.0, nan) is 0.0
+    return max(float(y_pred_mm - half_width_mm), 0.0), max(float(y_pred_mm + half_width_mm), 0.0)
 
 
 def conformal_scores(rows):
@@ -131,8 +178,10 @@ def conformal_scores(rows):
     Returns
     -------
     ndarray of shape (num_rows,), reference px
+        Infinite for an image in which nothing could be measured.
     """
-    return np.abs(_column(rows, "y_pred_mm") - _column(rows, "y_true_mm")) * _column(rows, "reference_px_per_mm")
+    scores = np.abs(_column(rows, "y_pred_mm") - _column(rows, "y_true_mm")) * _column(rows, "reference_px_per_mm")
+    return np.where(np.isnan(scores), np.inf, scores)
 
 
 def constant_rows(rows):
@@ -170,9 +219,12 @@ def summarise(rows):
     Returns
     -------
     dict
-        Counts; MAE with its SD over subjects, median and 95th percentile of the absolute error, bias, RMSE (mm); MAE
+        Counts, ``num_failed`` being the images in which nothing could be measured (the rest is over the others, overlap
+        of masks excepted, which is 0 there); MAE with its SD over subjects, median and 95th percentile of the absolute error, bias, RMSE (mm); MAE
         in px; PMAE (percent); R2; SD over the folds' MAEs (``fold_sd_mm``, NaN for one fold); coverage and mean width
-        of the intervals (NaN where there are none); the constant predictor's MAE (mm, px) and PMAE.
+        of the intervals (NaN where there are none); the constant predictor's MAE (mm, px) and PMAE. Of masks also the
+        means in `MASK_MEANS`, distances over the images that have one, and MAE and bias (mm) of the circumferences
+        ``hc_original_mm`` and ``hc_ellipse_mm``.
 
     Raises
     ------
@@ -185,6 +237,19 @@ def summarise(rows):
     if len(set(subjects)) != len(subjects):
         twice = sorted({subject for subject in subjects if subjects.count(subject) > 1})
         raise ValueError(f"{len(twice)} subject(s) stand in two rows, the first: {twice[:3]}. Are folds repeated?")
+    measured = [row for row in rows if row["y_pred_mm"] == row["y_pred_mm"]]
+    counts = {
+        "num_subjects": len(rows),
+        "num_failed": len(rows) - len(measured),
+        "num_examinations": len({row["examination_id"] for row in rows}),
+        "num_folds": len({row["fold"] for row in rows}),
+    }
+    return {**counts, **_of_lengths(measured), **_of_masks(rows), **_of_constant(rows)}
+
+
+def _of_lengths(rows):
+    if not rows:
+        return dict.fromkeys(_LENGTHS, float("nan"))
     true_mm, pred_mm = _column(rows, "y_true_mm"), _column(rows, "y_pred_mm")
     true_px, pred_px = _column(rows, "y_true_px"), _column(rows, "y_pred_px")
     errors_mm, errors_px = np.abs(pred_mm - true_mm), np.abs(pred_px - true_px)
@@ -192,28 +257,56 @@ def summarise(rows):
     fold_maes = [errors_mm[folds == fold].mean() for fold in np.unique(folds)]
     low, high = _column(rows, "interval_low_mm"), _column(rows, "interval_high_mm")
     known = not np.any(np.isnan(low) | np.isnan(high))
-    constant = constant_rows(rows)
+    numbers = (
+        metrics.mean_absolute_error(true_mm, pred_mm),
+        _sd(errors_mm),
+        metrics.median_absolute_error(true_mm, pred_mm),
+        float(np.percentile(errors_mm, 95)),
+        metrics.mean_error(true_mm, pred_mm),
+        metrics.root_mean_squared_error(true_mm, pred_mm),
+        metrics.mean_absolute_error(true_px, pred_px),
+        _sd(errors_px),
+        metrics.percentage_mean_absolute_error(true_mm, pred_mm),
+        metrics.r2_score(true_mm, pred_mm) if len(np.unique(true_mm)) > 1 else float("nan"),
+        _sd(np.array(fold_maes)),
+        float(np.mean((low <= true_mm) & (true_mm <= high))) if known else float("nan"),
+        float(np.mean(high - low)),
+    )
+    return dict(zip(_LENGTHS, numbers, strict=True))
+
+
+def _of_masks(rows):
+    """Means of what `hcreg.mask_measures` gives; nothing for a direct regressor's rows."""
+    if "dice_original" not in rows[0]:
+        return {}
+    means = {}
+    for name in MASK_MEANS:
+        values = _column(rows, name)
+        means[name] = float(np.mean(values[~np.isnan(values)])) if not np.all(np.isnan(values)) else float("nan")
+        if name.startswith("dice"):
+            means[f"{name}_sd"] = _sd(values)
+    for name in ("original", "ellipse"):
+        errors_mm = _column(rows, f"hc_{name}_mm") - _column(rows, "y_true_mm")
+        errors_mm = errors_mm[~np.isnan(errors_mm)]
+        means[f"mae_{name}_mm"] = float(np.mean(np.abs(errors_mm))) if errors_mm.size else float("nan")
+        means[f"mae_{name}_sd_mm"] = _sd(np.abs(errors_mm))
+        means[f"bias_{name}_mm"] = float(np.mean(errors_mm)) if errors_mm.size else float("nan")
+        means[f"num_failed_{name}"] = len(rows) - errors_mm.size
+    return means
+
+
+def _of_constant(rows):
+    true_mm, true_px = _column(rows, "y_true_mm"), _column(rows, "y_true_px")
+    constant_mm = _column(rows, "constant_mm")
     return {
-        "num_subjects": len(rows),
-        "num_examinations": len({row["examination_id"] for row in rows}),
-        "num_folds": len(fold_maes),
-        "mae_mm": metrics.mean_absolute_error(true_mm, pred_mm),
-        "mae_sd_mm": float(errors_mm.std(ddof=1)) if len(rows) > 1 else float("nan"),
-        "median_ae_mm": metrics.median_absolute_error(true_mm, pred_mm),
-        "p95_ae_mm": float(np.percentile(errors_mm, 95)),
-        "bias_mm": metrics.mean_error(true_mm, pred_mm),
-        "rmse_mm": metrics.root_mean_squared_error(true_mm, pred_mm),
-        "mae_px": metrics.mean_absolute_error(true_px, pred_px),
-        "mae_sd_px": float(errors_px.std(ddof=1)) if len(rows) > 1 else float("nan"),
-        "pmae_percent": metrics.percentage_mean_absolute_error(true_mm, pred_mm),
-        "r2": metrics.r2_score(true_mm, pred_mm) if len(np.unique(true_mm)) > 1 else float("nan"),
-        "fold_sd_mm": float(np.std(fold_maes, ddof=1)) if len(fold_maes) > 1 else float("nan"),
-        "coverage": float(np.mean((low <= true_mm) & (true_mm <= high))) if known else float("nan"),
-        "mean_interval_width_mm": float(np.mean(high - low)),
-        "constant_mae_mm": metrics.mean_absolute_error(true_mm, _column(rows, "constant_mm")),
-        "constant_mae_px": metrics.mean_absolute_error(true_px, _column(constant, "y_pred_px")),
-        "constant_pmae_percent": metrics.percentage_mean_absolute_error(true_mm, _column(rows, "constant_mm")),
+        "constant_mae_mm": metrics.mean_absolute_error(true_mm, constant_mm),
+        "constant_mae_px": metrics.mean_absolute_error(true_px, _column(constant_rows(rows), "y_pred_px")),
+        "constant_pmae_percent": metrics.percentage_mean_absolute_error(true_mm, constant_mm),
     }
+
+
+def _sd(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def summarise_by_trimester(rows):

@@ -127,7 +127,11 @@ def write_rows(path, rows):
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
-def read_rows(path, text=("subject_id", "examination_id"), integers=("fold", "trimester", "epoch")):
+TEXT_COLUMNS = ("subject_id", "examination_id", "failure", "failure_original")
+INTEGER_COLUMNS = ("fold", "trimester", "epoch")
+
+
+def read_rows(path, text=TEXT_COLUMNS, integers=INTEGER_COLUMNS):
     """Read a table that `write_rows` wrote.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Train and test one head-circumference regressor on one split, into one run folder."""
+"""Train and test one network that measures head circumference on one split, into one run folder."""
 
 import hashlib
 import json
@@ -10,17 +10,26 @@ import keras
 import numpy as np
 
 from hcreg import backend, evaluation, runs, training
-from hcreg.augmentation import default_augmentation, zhang2021_augmentation
+from hcreg.augmentation import GainGamma, Speckle, default_augmentation, zhang2021_augmentation
 from hcreg.datasets import splits, synthetic
 from hcreg.datasets.batches import Batches
 from hcreg.files import read_rows, write_rows
+from hcreg.preprocessing.frames import REFERENCE_SHAPE
 
-AUGMENTATIONS = {"none": lambda: None, "zhang2021": zhang2021_augmentation, "default": default_augmentation}
+# name -> spatial transform, grey-value transforms
+AUGMENTATIONS = {
+    "none": lambda: (None, ()),
+    "zhang2021": lambda: (zhang2021_augmentation(), ()),
+    "default": lambda: (default_augmentation(), ()),
+    "strong": lambda: (default_augmentation(), (GainGamma(), Speckle())),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one regressor is built and trained: a row of a table.
+    """How one network is built and trained: a row of a table.
+
+    Whether it predicts a circumference, a mask or both, the network's own outputs tell.
 
     Attributes
     ----------
@@ -28,13 +37,17 @@ class Recipe:
         Names the row and its folder.
     build : callable
         A builder of `hcreg.models`.
-    loss : keras.losses.Loss
+    loss : keras.losses.Loss, or dict of them by output ("mask", "hc_fraction")
+        Outputs without a loss are not trained on.
+    loss_weights : dict of str to float
+        Of several losses in their sum; 1 each by default.
     build_arguments : dict
         Arguments of `build` beside ``input_shape`` and ``seed``.
     input_shape : tuple of int (height_px, width_px, channels)
     normalisation : {"standardise", "caffe", "tf", "torch"}
         See `hcreg.preprocessing.frames.normalise`.
-    augmentation : {"none", "zhang2021", "default"}
+    augmentation : {"none", "zhang2021", "default", "strong"}
+        "strong" is "default" with gain, gamma and speckle.
     learning_rate : float
     schedule : {"constant", "cosine"}
     batch_size, epochs, patience : int
@@ -44,8 +57,9 @@ class Recipe:
 
     name: str
     build: object
-    loss: keras.losses.Loss
+    loss: keras.losses.Loss | dict
     build_arguments: dict = field(default_factory=dict)
+    loss_weights: dict = field(default_factory=dict)
     input_shape: tuple = (128, 128, 1)
     normalisation: str = "standardise"
     augmentation: str = "zhang2021"
@@ -80,12 +94,11 @@ class Recipe:
         build_arguments = dict(self.build_arguments)
         if build_arguments.get("weights") not in (None, "imagenet"):
             build_arguments["weights"] = Path(build_arguments["weights"]).name  # where it lay does not matter
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {
+        arguments = {
             "row": self.name,
             "builder": self.build.__name__,
             "build_arguments": build_arguments,
-            "loss": {"name": loss["class_name"], **loss["config"]},
+            "loss": _described(self.loss),
             "input_shape": list(self.input_shape),
             "normalisation": self.normalisation,
             "augmentation": self.augmentation,
@@ -95,10 +108,20 @@ class Recipe:
             "epochs": self.epochs,
             "patience": self.patience,
         }
+        if self.loss_weights:
+            arguments["loss_weights"] = self.loss_weights
+        return arguments
+
+
+def _described(loss):
+    if isinstance(loss, dict):
+        return {output: _described(item) for output, item in loss.items()}
+    serialized = keras.saving.serialize_keras_object(loss)
+    return {"name": serialized["class_name"], **serialized["config"]}
 
 
 def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
-    """Train a regressor on one part of a data set, choose its weights on a second, test it on a third.
+    """Train a network on one part of a data set, choose its weights on a second, test it on a third.
 
     Parameters
     ----------
@@ -134,29 +157,27 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     keras.config.set_dtype_policy(policy)
     backend.seed_everything(seed)
     parts = {part: cache.index_of(split[part]) for part in ("training", "validation", "test")}
-    scale_px = float(cache.hc_px[parts["training"]].max())
+    model = recipe.build(input_shape=recipe.input_shape, seed=seed * 1000 + fold, **recipe.build_arguments)
+    targets = training.outputs_of(model)
+    # a network that measures its own mask gives a fraction of the frame's width, whatever the training heads' sizes
+    scale_px = float(REFERENCE_SHAPE[1] if "mask" in targets else cache.hc_px[parts["training"]].max())
     options = {
+        "targets": targets,
         "batch_size": recipe.batch_size,
         "normalisation": recipe.normalisation,
         "num_channels": recipe.input_shape[2],
         "seed": seed * 1000 + fold,
     }
-    batches = Batches(
-        cache,
-        parts["training"],
-        scale_px,
-        spatial=AUGMENTATIONS[recipe.augmentation](),
-        shuffle=True,
-        **options,
-    )
+    spatial, intensity = AUGMENTATIONS[recipe.augmentation]()
+    batches = Batches(cache, parts["training"], scale_px, spatial=spatial, intensity=intensity, shuffle=True, **options)
     validation = Batches(cache, parts["validation"], scale_px, **options)
-    model = recipe.build(input_shape=recipe.input_shape, seed=seed * 1000 + fold, **recipe.build_arguments)
     history = training.fit(
         model,
         batches,
         validation.arrays(),
         folder,
         loss=recipe.loss,
+        loss_weights=recipe.loss_weights or None,
         learning_rate=recipe.learning_rate,
         schedule=recipe.schedule,
         epochs=recipe.epochs,

@@ -279,10 +279,12 @@ def conformal_quantile(scores, coverage=0.9):
     Raises
     ------
     ValueError
-        If the scores are not 1-D, are empty, or hold NaN or infinity; if the coverage is not within (0, 1).
+        If the scores are not 1-D, are empty, or hold NaN; if the coverage is not within (0, 1).
 
     Notes
     -----
+    A subject in whom nothing could be measured has the score infinity: its share is beyond any finite interval.
+
     The promise needs exchangeable subjects. Images of one examination are not exchangeable with those of
     others: take one image per examination, or expect a coverage that is right on average over examinations
     only.
@@ -300,7 +302,8 @@ def conformal_quantile(scores, coverage=0.9):
     >>> conformal_quantile([1.0, 2.0, 3.0], coverage=0.9)
     inf
     """
-    scores = _finite(scores, "scores", minimum=1)
+    scores = np.asarray(scores, dtype=np.float64)
+    _finite(np.where(np.isposinf(scores), 0.0, scores), "scores", minimum=1)
     _check_fraction(coverage, "coverage")
     # Binary fractions: 100 * 0.29 is 28.999999999999996, and 50 * 0.14 is 7.000000000000001, which is not 8.
     rank = math.ceil((scores.size + 1) * coverage - 1e-9)

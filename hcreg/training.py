@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 
 from hcreg.files import remove_leftovers, write_rows, written_whole
+from hcreg.models import weights_file
 from hcreg.progress import progress_bar
 
 BEST_WEIGHTS = "checkpoint.weights.h5"
@@ -31,6 +31,7 @@ def fit(
     folder,
     *,
     loss,
+    loss_weights=None,
     learning_rate=1e-3,
     schedule="constant",
     epochs=200,
@@ -44,15 +45,19 @@ def fit(
     Parameters
     ----------
     model : keras.Model
-        Uncompiled; its output is a head circumference over `target_scale_px`.
+        Uncompiled; its outputs are a head circumference over `target_scale_px` ("hc_fraction"), a mask ("mask"), or a
+        dict of both.
     training : hcreg.datasets.batches.Batches
-        Or any `keras.utils.PyDataset` of one worker with attributes ``batch_size`` and ``epoch``; the latter is set
+        Serves targets of the same names. Or any `keras.utils.PyDataset` of one worker with attributes ``batch_size`` and ``epoch``; the latter is set
         before each epoch, from 0.
     validation : tuple of ndarray (images, targets)
     folder : path-like
         Where ``checkpoint.weights.h5`` (best weights), ``history.csv`` and, until training ends,
         ``training_state.npz`` go. If a state is there, training goes on from it.
-    loss : keras.losses.Loss
+    loss : keras.losses.Loss, or dict of them by output
+        Outputs without a loss are not trained on.
+    loss_weights : dict of str to float, optional
+        Weights of several losses in their sum.
     learning_rate : float
     schedule : {"constant", "cosine"}
         Cosine falls to zero over `epochs`, after a warm-up over the first 5 % of the steps.
@@ -70,8 +75,9 @@ def fit(
     Returns
     -------
     list of dict
-        One row an epoch: epoch (from 1), loss, val_loss, mae_px, val_mae_px, learning_rate, seconds. The model holds
-        the best weights.
+        One row an epoch: epoch (from 1), loss and val_loss; mae_px and val_mae_px of a circumference; dice_score and
+        val_dice_score of a mask, thresholded, at the network's size; learning_rate, seconds. The model holds the best
+        weights.
 
     Raises
     ------
@@ -93,7 +99,7 @@ def fit(
     if epochs < 1 or patience < 1:
         raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, metrics=[keras.metrics.MeanAbsoluteError("mae")])
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, loss_weights=loss_weights, metrics=_metrics(model))
     keeper = _Keeper(folder, patience, target_scale_px, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
@@ -118,6 +124,21 @@ def fit(
             )
     load_weights(model, folder / BEST_WEIGHTS)
     return keeper.history
+
+
+def outputs_of(model):
+    """Names of what a network predicts.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    tuple of str
+        Of "mask" and "hc_fraction".
+    """
+    return tuple(model.output) if isinstance(model.output, dict) else tuple(model.output_names)
 
 
 def discard_state(folder):
@@ -151,16 +172,7 @@ def load_weights(model, path):
             f"{path} does not exist: the run was stopped before its first epoch ended, or the file was removed. "
             f"Run it again, without the folder's {STATE} if there is one."
         )
-    try:
-        num_stored = _num_parameters(path)
-        if num_stored > model.count_params():  # Keras would load what fits and leave the rest in silence
-            raise ValueError(f"the file holds {num_stored:,} parameters")
-        model.load_weights(str(path))
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} does not fit the model {model.name!r} of {model.count_params():,} parameters: it is damaged or "
-            f"was written by another architecture. Use the run folder's own run.json, or train again. ({error})"
-        ) from error
+    weights_file.load(model, path)
 
 
 def _learning_rate(schedule, learning_rate, num_steps):
@@ -174,6 +186,25 @@ def _learning_rate(schedule, learning_rate, num_steps):
             learning_rate / 10, max(1, num_steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
         )
     raise ValueError(f"A schedule is 'constant' or 'cosine'. Received: {schedule!r}.")
+
+
+def _metrics(model):
+    def metric_of(name):
+        return _dice_metric() if name == "mask" else keras.metrics.MeanAbsoluteError("mae")
+
+    metrics = {name: [metric_of(name)] for name in outputs_of(model)}
+    return metrics if isinstance(model.output, dict) else next(iter(metrics.values()))
+
+
+def _dice_metric():
+    def dice_score(y_true, y_pred):
+        inside, found = (keras.ops.cast(mask > 0.5, "float32") for mask in (y_true, y_pred))
+        pixels = (1, 2)
+        total = keras.ops.sum(inside, pixels) + keras.ops.sum(found, pixels)
+        both_empty = keras.ops.cast(total == 0, "float32")
+        return keras.ops.mean((2 * keras.ops.sum(inside * found, pixels) + both_empty) / (total + both_empty), -1)
+
+    return keras.metrics.MeanMetricWrapper(dice_score, name="dice_score")
 
 
 class _Endless(keras.utils.PyDataset):
@@ -228,8 +259,7 @@ class _Keeper(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
             "val_loss": float(logs["val_loss"]),
-            "mae_px": float(logs["mae"]) * self.scale,
-            "val_mae_px": float(logs["val_mae"]) * self.scale,
+            **self._shown(logs),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": time.perf_counter() - self.started,
         }
@@ -240,6 +270,16 @@ class _Keeper(keras.callbacks.Callback):
         write_rows(self.folder / HISTORY, self.history)
         if len(self.history) - self.best["epoch"] >= self.patience:
             self.model.stop_training = True
+
+    def _shown(self, logs):
+        """The metrics by the names of the history; Keras puts the output's before them where there are two."""
+        shown = {}
+        for prefix in ("", "val_"):
+            for name, key, factor in (("mae", "mae_px", self.scale), ("dice_score", "dice_score", 1.0)):
+                for log in (f"{prefix}{name}", f"{prefix}hc_fraction_{name}", f"{prefix}mask_{name}"):
+                    if log in logs:
+                        shown[f"{prefix}{key}"] = float(logs[log]) * factor
+        return shown
 
     def _variables(self, model):
         model.optimizer.build(model.trainable_variables)
@@ -272,8 +312,8 @@ class _Keeper(keras.callbacks.Callback):
         if found != expected:
             raise ValueError(
                 f"{path} does not fit the model {model.name!r}: it holds {len(found)} variables of "
-                f"{sum(map(_size, found)):,} numbers, the model and its optimiser have {len(expected)} of "
-                f"{sum(map(_size, expected)):,}. It is a run of another model or schedule: choose another folder, or "
+                f"{_count(found):,} numbers, the model and its optimiser have {len(expected)} of "
+                f"{_count(expected):,}. It is a run of another model or schedule: choose another folder, or "
                 "remove this one."
             )
         for variable, array in zip(variables, arrays):
@@ -305,8 +345,8 @@ class _EpochProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         last, best = self.keeper.history[-1], self.keeper.best
         text = (
-            f"{self.title}: epoch {last['epoch']}/{self.epochs}, validation error {last['val_mae_px']:.1f} px "
-            f"(best loss in epoch {best['epoch']}: {best['val_mae_px']:.1f} px)"
+            f"{self.title}: epoch {last['epoch']}/{self.epochs}, validation {_in_words(last)} "
+            f"(best loss in epoch {best['epoch']}: {_in_words(best)})"
         )
         self.bar.update(self.task, description=text)
         if self.bar.disable and last["epoch"] % max(1, self.epochs // 10) == 0:
@@ -315,6 +355,15 @@ class _EpochProgress(keras.callbacks.Callback):
     def close(self):
         """Give the terminal back; called when training was interrupted too."""
         self.bar.stop()
+
+
+def _in_words(row):
+    parts = []
+    if "val_mae_px" in row:
+        parts.append(f"error {row['val_mae_px']:.1f} px")
+    if "val_dice_score" in row:
+        parts.append(f"Dice {row['val_dice_score']:.4f}")
+    return ", ".join(parts) or f"loss {row['val_loss']:.4g}"
 
 
 class _MemoryFile(io.BytesIO):
@@ -332,17 +381,5 @@ def _write_weights(model, path):
         partial.write_bytes(buffer.getbuffer())
 
 
-def _num_parameters(path):
-    sizes = []
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/") and "seed_generator" not in name:
-            sizes.append(_size(item.shape))
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return sum(sizes)
-
-
-def _size(shape):
-    return int(np.prod(shape, dtype=np.int64))
+def _count(shapes):
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)

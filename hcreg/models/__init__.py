@@ -5,15 +5,21 @@ to win.
 """
 
 from hcreg.models.backbone import backbone_names, backbone_regressor
+from hcreg.models.backbone_unet import backbone_unet
 from hcreg.models.cnn import cnn_1m, cnn_263k
 from hcreg.models.resnet50 import resnet50_regressor
+from hcreg.models.unet import unet
 from hcreg.models.vgg16 import vgg16_regressor
+from hcreg.models.vgg16_unet import vgg16_unet
 
 __all__ = [
     "backbone_names",
     "backbone_regressor",
+    "backbone_unet",
     "cnn_1m",
     "cnn_263k",
     "resnet50_regressor",
+    "unet",
     "vgg16_regressor",
+    "vgg16_unet",
 ]

@@ -120,20 +120,9 @@ def backbone_regressor(
     >>> model.output_shape
     (None, 1)
     """
-    application = _application(backbone)
     shape = check_input_shape(input_shape, may_vary=head != "flatten", example=(224, 224, 3))
     make_features = _head(head, dropout_rate)
-    path = _weights_path(weights)
-    if weights == "imagenet" and shape[-1] != 3:
-        raise ValueError(
-            f'weights="imagenet" of {backbone} expects 3 channels. Received: input_shape={shape}, with '
-            f"{shape[-1]}. Repeat a grey image to three channels (numpy.repeat(images, 3, axis=-1)) and pass "
-            f"input_shape={(*shape[:2], 3)}, or pass weights=None."
-        )
-
-    body = _build_body(application, backbone, shape, "imagenet" if weights == "imagenet" else None, backbone_options)
-    if path is not None:
-        _load_weights(body, backbone, shape, path)
+    body = backbone_body(backbone, shape, weights, backbone_options)
     body.trainable = trainable_backbone
 
     features = make_features(body.output)
@@ -149,9 +138,56 @@ def backbone_regressor(
         return model
     seeded = with_seed(model, seed)
     if weights is not None:
-        for layer in body.layers:
-            seeded.get_layer(layer.name).set_weights(layer.get_weights())
+        restore_body(seeded, body)
     return seeded
+
+
+def backbone_body(backbone, shape, weights=None, options=None):
+    """A backbone without its top layers, laid out layer by layer behind an input named "image".
+
+    Parameters
+    ----------
+    backbone : str
+    shape : tuple of int (height, width, channels)
+    weights : {None, "imagenet"} or path
+        As in `backbone_regressor`.
+    options : dict, optional
+        Arguments of the backbone.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ConnectionError
+        As `backbone_regressor`.
+    """
+    application = _application(backbone)
+    path = _weights_path(weights)
+    if weights == "imagenet" and shape[-1] != 3:
+        raise ValueError(
+            f'weights="imagenet" of {backbone} expects 3 channels. Received: input_shape={shape}, with '
+            f"{shape[-1]}. Repeat a grey image to three channels (numpy.repeat(images, 3, axis=-1)) and pass "
+            f"input_shape={(*shape[:2], 3)}, or pass weights=None."
+        )
+    body = _build_body(application, backbone, shape, "imagenet" if weights == "imagenet" else None, options or {})
+    if path is not None:
+        _load_weights(body, backbone, shape, path)
+    return body
+
+
+def restore_body(model, body):
+    """Give the layers of a network the loaded weights of the backbone they were cloned from.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `with_seed`, which draws all weights anew.
+    body : keras.Model
+    """
+    for layer in body.layers:
+        model.get_layer(layer.name).set_weights(layer.get_weights())
 
 
 def regression_output(features):

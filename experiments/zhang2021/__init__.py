@@ -1,0 +1,1 @@
+"""zhang2021biometrics: fetal head circumference by regression CNNs against segmentation."""

@@ -1,0 +1,153 @@
+"""A U-Net whose way down is any backbone of `keras.applications`."""
+
+import keras
+
+from hcreg.models.backbone import (
+    backbone_body,
+    check_input_shape,
+    restore_body,
+    with_seed,
+)
+from hcreg.models.mask_output import check_multiple, mask_output
+
+DECODER_FILTERS = (256, 128, 64, 32, 16)
+
+
+def backbone_unet(
+    backbone,
+    input_shape=(224, 224, 3),
+    classes=1,
+    head="mask",
+    weights=None,
+    decoder_filters=DECODER_FILTERS,
+    trainable_backbone=True,
+    seed=None,
+    name=None,
+    **backbone_options,
+):
+    """Mask of the fetal head from one image, by a U-Net on a backbone of `keras.applications`.
+
+    Input ``(batch, height, width, channels)``, float32; output "mask" ``(batch, height, width, classes)``, float32,
+    sigmoid: the probability that a pixel is head.
+
+    Parameters
+    ----------
+    backbone : str
+        A name of `hcreg.models.backbone_names`, such as "DenseNet121".
+    input_shape : tuple of int
+        ``(height, width, channels)``; height and width are multiples of 32. ImageNet weights need three channels.
+    classes, head
+        As in `hcreg.models.unet`.
+    weights : {None, "imagenet"} or path
+        Of the backbone, as in `hcreg.models.backbone_regressor`; the decoder's are drawn at random.
+    decoder_filters : tuple of int
+        Of the five stages, deepest first.
+    trainable_backbone : bool
+        If False, the backbone's weights stay as they are, and its batch normalisation stays in inference mode.
+    seed : int, optional
+        Fixes the initial weights and the dropout masks, see `hcreg.models.backbone.with_seed`. Loaded weights stay as
+        loaded.
+    name : str, optional
+        Name of the model; by default the backbone's in lower case and ``_unet``.
+    **backbone_options
+        Handed to the backbone, as ``include_preprocessing=False``.
+
+    Returns
+    -------
+    keras.Model
+        Uncompiled, with the backbone's layers under Keras's own names, ``decoder1_upsampling`` to ``decoder5_bn2``,
+        "mask_logits" and "mask".
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ConnectionError
+        As `hcreg.models.backbone_regressor`; and for sides that are no multiples of 32.
+
+    Notes
+    -----
+    Each of the five stages doubles the size by nearest-neighbour upsampling, concatenates [upsampled, skip], and twice
+    convolves (3x3, no bias), normalises the batch and applies ReLU: the decoder of the VGG16 U-Net of [1]_. The skip
+    of a stage is the last of the backbone's maps at that size, before it is halved: for VGG16 ``block5_conv3``,
+    ``block4_conv3``, ``block3_conv3`` and ``block2_conv2``. The last stage, of the full size, has none. A backbone
+    with unpadded convolutions (InceptionV3, Xception) has maps a few pixels smaller than a power of two: they are
+    padded with zeros on all sides. ConvNeXt quarters its input at once: its stage of half the size has no skip.
+
+    What intensities a backbone expects is said under `hcreg.models.backbone_regressor`.
+
+    References
+    ----------
+    .. [1] zhang2021biometrics, section on segmentation.
+
+    Examples
+    --------
+    >>> model = backbone_unet("MobileNet", input_shape=(64, 96, 1), alpha=0.25, seed=0)
+    >>> model.output_shape
+    (None, 64, 96, 1)
+    """
+    shape = check_input_shape(input_shape, example=(224, 224, 3))
+    name = name or f"{backbone.lower()}_unet"
+    check_multiple(shape, 32, name)
+    if len(decoder_filters) != len(DECODER_FILTERS):
+        raise ValueError(f"decoder_filters has five numbers, deepest first. Received: {decoder_filters!r}.")
+    body = backbone_body(backbone, shape, weights, backbone_options)
+    body.trainable = trainable_backbone
+    skips = skips_of(body)
+    x = _fitted(body.output, _side(shape, 5), "bottom")
+    for stage, filters in enumerate(decoder_filters, start=1):
+        level = len(decoder_filters) - stage  # the size is the input's over 2 ** level
+        x = keras.layers.UpSampling2D(2, name=f"decoder{stage}_upsampling")(x)
+        if level in skips:
+            skip = _fitted(skips[level], _side(shape, level), f"decoder{stage}_skip")
+            x = keras.layers.Concatenate(name=f"decoder{stage}_concat")([x, skip])
+        for number in (1, 2):
+            part = f"decoder{stage}"
+            x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{part}_conv{number}")(x)
+            x = keras.layers.BatchNormalization(name=f"{part}_bn{number}")(x)
+            x = keras.layers.Activation("relu", name=f"{part}_relu{number}")(x)
+    model = keras.Model(body.inputs[0], mask_output(x, classes, head, 3, name), name=name)
+    if seed is None:
+        return model
+    seeded = with_seed(model, seed)
+    if weights is not None:
+        restore_body(seeded, body)
+    return seeded
+
+
+def skips_of(body):
+    """The last feature maps of a backbone before each halving.
+
+    Parameters
+    ----------
+    body : keras.Model
+        A backbone without top layers, of fixed input size.
+
+    Returns
+    -------
+    dict of int to tensor
+        Maps by their level, 1 to 4: the input's size was halved so many times.
+    """
+    height, width = body.inputs[0].shape[1:3]
+    found = {}
+    for layer in body.layers:
+        output = layer.output
+        if isinstance(output, list) or len(output.shape) != 4:
+            continue
+        for level in range(1, 5):
+            # unpadded convolutions lose a few pixels, and padding layers add some: those are not the maps
+            full = height / 2**level, width / 2**level
+            if all(0.75 * side < size <= side for size, side in zip(output.shape[1:3], full)):
+                found[level] = output
+    return found
+
+
+def _side(shape, level):
+    return shape[0] // 2**level, shape[1] // 2**level
+
+
+def _fitted(maps, size, name):
+    """The maps, padded with zeros to a size where unpadded convolutions made them smaller."""
+    missing = [wanted - side for wanted, side in zip(size, maps.shape[1:3])]
+    if not any(missing):
+        return maps
+    padding = [(lack // 2, lack - lack // 2) for lack in missing]
+    return keras.layers.ZeroPadding2D(padding, name=f"{name}_padding")(maps)
