@@ -10,17 +10,7 @@ from hcreg.mask_measures import mask_columns
 from hcreg.preprocessing.frames import REFERENCE_SHAPE
 
 COVERAGE = 0.9
-MASK_MEANS = tuple(
-    f"{measure}_{name}{unit}"
-    for measure, units in (
-        ("dice", ("",)),
-        ("jaccard", ("",)),
-        ("hausdorff", ("_px", "_mm")),
-        ("boundary_distance", ("_px", "_mm")),
-    )
-    for name in ("original", "ellipse")
-    for unit in units
-)
+MASK_MEANS = ("dice", "jaccard", "hausdorff_px", "hausdorff_mm", "boundary_distance_px", "boundary_distance_mm")
 _LENGTHS = (
     "mae_mm",
     "mae_sd_mm",
@@ -198,7 +188,7 @@ def constant_rows(rows):
     nothing = float("nan")
     return [
         {
-            **row,
+            **{name: value for name, value in row.items() if not _is_of_mask(name)},
             "y_pred_mm": row["constant_mm"],
             "y_pred_px": row["constant_px"] / (row["reference_px_per_mm"] * row["pixel_size_mm"]),
             "interval_low_mm": nothing,
@@ -206,6 +196,46 @@ def constant_rows(rows):
         }
         for row in rows
     ]
+
+
+def with_route(rows, route):
+    """A segmentation network's rows with the circumference and overlap of one way from its mask to a length.
+
+    Parameters
+    ----------
+    rows : list of dict
+    route : {"original", "ellipse"}
+        See `hcreg.mask_measures.mask_columns`.
+
+    Returns
+    -------
+    list of dict
+        With the columns of `MASK_MEANS`. The interval is dropped where the network's own prediction, for which it was
+        calibrated, is another.
+
+    Raises
+    ------
+    ValueError
+        If the rows are a direct regressor's.
+    """
+    if any(f"hc_{route}_mm" not in row for row in rows):
+        raise ValueError(
+            f"A direct regressor has no mask and so no route {route!r}: name rows of segmentation networks."
+        )
+    chosen = []
+    for row in rows:
+        y_pred_mm = row[f"hc_{route}_mm"]
+        interval = ("interval_low_mm", "interval_high_mm") if y_pred_mm != row["y_pred_mm"] else ()
+        chosen.append(
+            {
+                **row,
+                **{name: row[_of_route(name, route)] for name in MASK_MEANS},
+                "y_pred_mm": y_pred_mm,
+                "y_pred_px": y_pred_mm / row["pixel_size_mm"],
+                **dict.fromkeys(interval, float("nan")),
+            }
+        )
+    return chosen
 
 
 def summarise(rows):
@@ -219,12 +249,12 @@ def summarise(rows):
     Returns
     -------
     dict
-        Counts, ``num_failed`` being the images in which nothing could be measured (the rest is over the others, overlap
-        of masks excepted, which is 0 there); MAE with its SD over subjects, median and 95th percentile of the absolute error, bias, RMSE (mm); MAE
-        in px; PMAE (percent); R2; SD over the folds' MAEs (``fold_sd_mm``, NaN for one fold); coverage and mean width
-        of the intervals (NaN where there are none); the constant predictor's MAE (mm, px) and PMAE. Of masks also the
-        means in `MASK_MEANS`, distances over the images that have one, and MAE and bias (mm) of the circumferences
-        ``hc_original_mm`` and ``hc_ellipse_mm``.
+        Counts, ``num_failed`` being the images in which nothing could be measured; over the others MAE with its SD over
+        subjects, median and 95th percentile of the absolute error, bias, RMSE (mm); MAE in px; PMAE (percent); R2; SD
+        over the folds' MAEs (``fold_sd_mm``, NaN for one fold); coverage and mean width of the intervals (NaN where
+        there are none); the constant predictor's MAE (mm, px) and PMAE over all. Of a segmentation network's rows also
+        the means and SDs of `MASK_MEANS`: overlaps over all images, 0 where there is no mask, and distances over those
+        that have one.
 
     Raises
     ------
@@ -277,22 +307,27 @@ def _of_lengths(rows):
 
 def _of_masks(rows):
     """Means of what `hcreg.mask_measures` gives; nothing for a direct regressor's rows."""
-    if "dice_original" not in rows[0]:
+    if "dice_ellipse" not in rows[0]:
         return {}
     means = {}
     for name in MASK_MEANS:
-        values = _column(rows, name)
-        means[name] = float(np.mean(values[~np.isnan(values)])) if not np.all(np.isnan(values)) else float("nan")
-        if name.startswith("dice"):
-            means[f"{name}_sd"] = _sd(values)
-    for name in ("original", "ellipse"):
-        errors_mm = _column(rows, f"hc_{name}_mm") - _column(rows, "y_true_mm")
-        errors_mm = errors_mm[~np.isnan(errors_mm)]
-        means[f"mae_{name}_mm"] = float(np.mean(np.abs(errors_mm))) if errors_mm.size else float("nan")
-        means[f"mae_{name}_sd_mm"] = _sd(np.abs(errors_mm))
-        means[f"bias_{name}_mm"] = float(np.mean(errors_mm)) if errors_mm.size else float("nan")
-        means[f"num_failed_{name}"] = len(rows) - errors_mm.size
+        values = _column(rows, name if name in rows[0] else _of_route(name, "ellipse"))
+        known = values[~np.isnan(values)]  # an image without a usable mask has no distance
+        means[name] = float(np.mean(known)) if known.size else float("nan")
+        means[f"{name}_sd"] = _sd(known)
     return means
+
+
+def _is_of_mask(column):
+    return column.startswith(("ellipse_", "hc_", "failure", *MASK_MEANS[:2], "hausdorff", "boundary_distance"))
+
+
+def _of_route(name, route):
+    """Column of one route: dice_ellipse, hausdorff_ellipse_mm."""
+    for unit in ("_px", "_mm"):
+        if name.endswith(unit):
+            return f"{name.removesuffix(unit)}_{route}{unit}"
+    return f"{name}_{route}"
 
 
 def _of_constant(rows):

@@ -1,7 +1,16 @@
-"""Measure the head in a new image with a trained run: millimetres, interval, gestational age."""
+"""Measure the head in a new image with a trained run: millimetres, interval, gestational age, outline.
+
+Direct regressors and segmentation networks measure alike; only the latter know where the head lies::
+
+    from hcreg.measurement import TrainedRegressor
+
+    regressor = TrainedRegressor("runs/unet/fold_0")
+    found = regressor.measure("image.png", pixel_size_mm=0.12)
+    found.hc_mm, found.interval_mm, found.ellipse  # found.failure says why where there is no ellipse
+"""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -11,6 +20,7 @@ from hcreg import evaluation, geometry, models, runs, statistics, training
 from hcreg.files import read_rows
 from hcreg.preprocessing.frames import input_image, normalise, place, working_image
 from hcreg.preprocessing.images import read_image
+from hcreg.preprocessing.maps import map_to_image
 
 PIXEL_SIZE_RANGE_MM = (0.005, 2.0)  # HC18 has 0.049 to 0.393; beyond ten times that, the unit is wrong
 
@@ -22,17 +32,24 @@ class Measurement:
     Attributes
     ----------
     hc_mm : float
-        Head circumference.
+        Head circumference: the network's own number where it gives one, else that of `ellipse`, and then NaN where
+        there is none.
     hc_px : float
         The same in pixels of the image, or of the finer axis where pixels are not square.
     interval_mm : tuple of float (low, high)
-        Split-conformal prediction interval.
+        Split-conformal prediction interval; NaN where `hc_mm` is.
     coverage : float
         Nominal coverage of the interval.
     gestational_age_weeks : float
         From `hcreg.geometry.gestational_age_weeks`; NaN outside its range.
     ellipse : Ellipse or None
-        The head's outline where the model finds one; None for direct regression.
+        The ellipse fitted to the predicted mask, in pixels of the image as it was handed in. None for direct
+        regression, and where `failure` says why.
+    failure : str
+        Why the predicted mask has no usable outline, or the network no finite number; empty where all went well. A
+        network that measures its own mask (``head="ellipse"``) gives a number even then: do not rely on it.
+    mask : ndarray of bool, shape (height_px, width_px), or None
+        The predicted mask as it is, at the image's own size; None for direct regression.
     """
 
     hc_mm: float
@@ -41,10 +58,12 @@ class Measurement:
     coverage: float
     gestational_age_weeks: float
     ellipse: geometry.Ellipse | None = None
+    failure: str = ""
+    mask: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 class TrainedRegressor:
-    """A finished run, ready to measure.
+    """A finished run, ready to measure: of a network that predicts the circumference, or a mask, or both.
 
     Parameters
     ----------
@@ -59,6 +78,8 @@ class TrainedRegressor:
         The run's ``run.json``.
     trained_on_synthetic : bool
         Whether the run's images were drawn by a program.
+    segments : bool
+        Whether the network predicts a mask, so that measurements have an ellipse.
     """
 
     def __init__(self, folder):
@@ -73,8 +94,8 @@ class TrainedRegressor:
         needed = {"input_shape", "normalisation", "builder", "build_arguments"}
         if not needed <= set(arguments) or "target_scale_px" not in self.record:
             raise ValueError(
-                f"{self.folder} is a run of another kind: its {runs.RUN_FILE} does not describe a head-circumference "
-                "regressor. Name a run folder of `hcreg quickstart` or of a table of regressors."
+                f"{self.folder} is a run of another kind: its {runs.RUN_FILE} does not describe a network that "
+                "measures head circumference. Name a run folder of `hcreg quickstart` or of a table of such networks."
             )
         self.input_shape = tuple(arguments["input_shape"])
         self.normalisation = arguments["normalisation"]
@@ -91,6 +112,13 @@ class TrainedRegressor:
         if "weights" in build_arguments:
             build_arguments["weights"] = None  # the trained weights follow
         self.model = build(input_shape=self.input_shape, **build_arguments)
+        outputs = training.outputs_of(self.model)
+        self.segments = "mask" in outputs
+        if not set(outputs) <= {"mask", "hc_fraction"} or (self.segments and _num_masks(self.model) != 1):
+            raise ValueError(
+                f"{self.folder} is a run of another kind: its network does not end with a head circumference or the "
+                f"mask of one head, but with {self.model.output_shape}."
+            )
         training.load_weights(self.model, self.folder / training.BEST_WEIGHTS)
         self.scores_px = evaluation.conformal_scores(read_rows(self.folder / "validation_predictions.csv"))
 
@@ -122,31 +150,64 @@ class TrainedRegressor:
         -------
         list of Measurement
         """
+        measurements = []
+        for measured in self.measure_each(images, pixel_sizes_mm, coverage, batch_size):
+            if isinstance(measured, Exception):
+                raise measured
+            measurements.append(measured)
+        return measurements
+
+    def measure_each(self, images, pixel_sizes_mm, coverage=evaluation.COVERAGE, batch_size=16):
+        """Measure many images in batches, one by one to the caller; a bad one fails alone.
+
+        Parameters
+        ----------
+        images, pixel_sizes_mm, coverage, batch_size
+            As in `measure_many`.
+
+        Yields
+        ------
+        Measurement, ValueError or OSError
+            In the order of the images; the error, not raised, of one that cannot be read or measured.
+
+        Notes
+        -----
+        A measurement's mask takes as much memory as its image: half a megabyte at 800 x 540. Here no more than a batch
+        of them is kept, in `measure_many` all.
+        """
         if len(images) != len(pixel_sizes_mm):
             raise ValueError(f"{len(images)} images need as many pixel sizes. Received: {len(pixel_sizes_mm)}.")
         half_width_px = statistics.conformal_quantile(self.scores_px, coverage)
-        measurements = []
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            prepared = [self._prepare(*pair) for pair in zip(images[part], pixel_sizes_mm[part])]
-            inputs = np.concatenate([item[0] for item in prepared])
-            outputs = np.asarray(self.model.predict_on_batch(inputs), float).reshape(-1)
-            for output, (_, factor, pixel_size_mm) in zip(outputs, prepared):
-                hc_mm = output * self.scale_px / factor
-                measurements.append(
-                    Measurement(
-                        hc_mm=float(hc_mm),
-                        hc_px=float(hc_mm / pixel_size_mm),
-                        interval_mm=evaluation.interval_mm(hc_mm, half_width_px, factor),
-                        coverage=float(coverage),
-                        gestational_age_weeks=_gestational_age_or_nan(hc_mm),
-                    )
-                )
-        return measurements
+            batch = [self._prepared_or_error(*pair) for pair in zip(images[part], pixel_sizes_mm[part])]
+            prepared = [item for item in batch if isinstance(item, _Prepared)]
+            outputs = iter(self._predict(prepared))
+            for item in batch:
+                measured = isinstance(item, _Prepared)
+                yield _measurement(item, next(outputs), half_width_px, coverage) if measured else item
+
+    def _predict(self, prepared):
+        """One dict an image: the circumference in reference px, the probabilities, or both."""
+        if not prepared:
+            return []
+        outputs = self.model.predict_on_batch(np.concatenate([item.inputs for item in prepared]))
+        if not isinstance(outputs, dict):
+            outputs = {"mask" if self.segments else "hc_fraction": outputs}
+        outputs = {name: np.asarray(values) for name, values in outputs.items()}
+        if "hc_fraction" in outputs:
+            outputs["hc_px"] = outputs.pop("hc_fraction").astype(float).reshape(-1) * self.scale_px
+        return [{name: values[index] for name, values in outputs.items()} for index in range(len(prepared))]
+
+    def _prepared_or_error(self, image, pixel_size_mm):
+        try:
+            return self._prepare(image, pixel_size_mm)
+        except (ValueError, OSError) as error:
+            return error
 
     def _prepare(self, image, pixel_size_mm):
-        pixels, pixel_size_mm = _square_pixels(_as_grey(image), pixel_size_mm, image)
-        factor = place(pixels.shape).reference_px_per_image_px / pixel_size_mm
+        grey = _as_grey(image)
+        pixels, spacing_mm = _square_pixels(grey, pixel_size_mm, image)
         size = self.input_shape[:2]
         resized = input_image(working_image(pixels, size), size)
         # the image itself too, since a border that pads a constant image gives it a contrast
@@ -158,7 +219,26 @@ class TrainedRegressor:
                 f"{_describe(image)} has only two grey values: it looks like an annotation or a mask. Name the "
                 "ultrasound image itself."
             )
-        return normalise(resized[None], self.normalisation, self.input_shape[2]), factor, pixel_size_mm
+        inputs = normalise(resized[None], self.normalisation, self.input_shape[2])
+        return _Prepared(inputs, grey.shape, pixels.shape, spacing_mm)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One image as the network takes it, and the way back to its pixels."""
+
+    inputs: np.ndarray
+    image_shape: tuple
+    square_shape: tuple  # after the resampling to square pixels, the smaller of the two sizes
+    spacing_mm: tuple
+
+    @property
+    def pixel_size_mm(self):
+        return min(self.spacing_mm)
+
+    @property
+    def reference_px_per_mm(self):
+        return place(self.square_shape).reference_px_per_image_px / self.pixel_size_mm
 
 
 def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
@@ -178,6 +258,8 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
     Returns
     -------
     Measurement
+        A mask without a usable outline raises nothing: ``failure`` holds the reason, and ``hc_mm`` is NaN unless the
+        network gives a circumference beside the mask.
 
     Raises
     ------
@@ -189,6 +271,43 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
     if not isinstance(model, TrainedRegressor):
         model = TrainedRegressor(model)
     return model.measure(image, pixel_size_mm, coverage)
+
+
+def _measurement(prepared, outputs, half_width_px, coverage):
+    outline = {"failure": ""}
+    if "mask" in outputs:
+        hc_mm, outline = _outline(outputs["mask"], prepared)
+    if "hc_px" in outputs:
+        hc_mm = float(outputs["hc_px"] / prepared.reference_px_per_mm)
+        if not np.isfinite(hc_mm):
+            outline["failure"] = outline["failure"] or f"the network gave no finite number ({hc_mm})."
+    return Measurement(
+        hc_mm=hc_mm,
+        hc_px=hc_mm / prepared.pixel_size_mm,
+        interval_mm=evaluation.interval_mm(hc_mm, half_width_px, prepared.reference_px_per_mm),
+        coverage=float(coverage),
+        gestational_age_weeks=_gestational_age_or_nan(hc_mm),
+        **outline,
+    )
+
+
+def _outline(probabilities, prepared):
+    """Circumference (mm), and ellipse, failure and mask in pixels of the image as it was handed in."""
+    at_image = map_to_image(probabilities, prepared.square_shape)
+    found = geometry.measure_mask(at_image, prepared.pixel_size_mm)
+    hc_mm, ellipse = found.hc_mm, found.ellipse
+    if prepared.square_shape != prepared.image_shape:
+        at_image = cv2.resize(at_image, prepared.image_shape[::-1], interpolation=cv2.INTER_AREA)
+        if ellipse is not None:
+            ellipse = ellipse.transformed(geometry.resize_matrix(prepared.square_shape, prepared.image_shape))
+            # measured here, whole pixels of the resampled image do not matter
+            hc_mm = ellipse.circumference_mm(prepared.spacing_mm)
+    return hc_mm, {"ellipse": ellipse, "failure": found.failure, "mask": at_image > 0.5}
+
+
+def _num_masks(model):
+    outputs = model.output
+    return (outputs["mask"] if isinstance(outputs, dict) else outputs).shape[-1]
 
 
 def _as_grey(image):
@@ -229,12 +348,13 @@ def _square_pixels(image, pixel_size_mm, name):
             f"{_describe(name)}: a pixel of ultrasound is {low} to {high} mm wide. Received: {pixel_size_mm!r}. Is it "
             "in another unit? 135 µm are 0.135 mm."
         )
-    if len(sizes) == 1 or sizes[0] == sizes[1]:
-        return image, float(sizes[0])
+    spacing_mm = (float(sizes[0]), float(sizes[-1]))
+    if spacing_mm[0] == spacing_mm[1]:
+        return image, spacing_mm
     size = float(sizes.min())
     height, width = image.shape
     shape = max(1, round(width * sizes[0] / size)), max(1, round(height * sizes[1] / size))
-    return cv2.resize(image, shape, interpolation=cv2.INTER_LINEAR), size
+    return cv2.resize(image, shape, interpolation=cv2.INTER_LINEAR), spacing_mm
 
 
 def _gestational_age_or_nan(hc_mm):

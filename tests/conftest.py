@@ -69,3 +69,50 @@ def trained_run(cohort, tmp_path_factory):
         "folder": folder,
         "rows": rows,
     }
+
+
+@pytest.fixture(scope="session")
+def segmentation_cache(cohort):
+    """The small cohort at the size of the small segmentation networks."""
+    from hcreg.datasets import HC18
+    from hcreg.datasets.batches import read_images
+
+    return read_images(HC18(cohort), (64, 96, 1))
+
+
+@pytest.fixture(scope="session")
+def trained_segmentation_run(segmentation_cache, tmp_path_factory):
+    """A finished run of a small U-Net that predicts a mask."""
+    from hcreg.losses import DiceCrossEntropy
+
+    return _segmentation_run(segmentation_cache, tmp_path_factory, "mask", DiceCrossEntropy())
+
+
+@pytest.fixture(scope="session")
+def trained_ellipse_run(segmentation_cache, tmp_path_factory):
+    """A finished run of a small U-Net that predicts a mask and, through its moments, the circumference."""
+    from hcreg.losses import DiceCrossEntropy, RelativeError
+
+    losses = {"mask": DiceCrossEntropy(), "hc_fraction": RelativeError()}
+    return _segmentation_run(segmentation_cache, tmp_path_factory, "ellipse", losses)
+
+
+def _segmentation_run(cache, tmp_path_factory, head, loss):
+    from hcreg import head_circumference, models
+
+    recipe = head_circumference.Recipe(
+        f"unet_{head}",
+        models.unet,
+        loss,
+        {"filters": 4, "head": head, "dropout_rate": 0.0},
+        input_shape=(64, 96, 1),
+        augmentation="none",
+        learning_rate=1e-2,
+        batch_size=2,
+        epochs=2,
+        patience=2,
+    )
+    split = head_circumference.single_split(cache.records, sizes=(3, 1, 1))
+    folder = tmp_path_factory.mktemp("runs") / recipe.name / "fold_0"
+    rows = head_circumference.run(recipe, cache, split, folder, progress=False)
+    return {"records": cache.records, "recipe": recipe, "split": split, "cache": cache, "folder": folder, "rows": rows}

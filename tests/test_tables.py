@@ -8,6 +8,7 @@ import pytest
 from hcreg import models, tables
 from hcreg.files import read_rows
 from hcreg.head_circumference import single_split
+from hcreg.tables import running
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +155,9 @@ def test_fold_that_does_not_exist(report, capsys, tmp_path):
 
 
 def test_weights_are_named_by_backbone(trained_run):
-    assert tables._weights(["VGG16=a.h5", "ResNet50=none"]) == {"vgg16": "a.h5", "resnet50": "none"}
+    assert running._weights(["VGG16=a.h5", "ResNet50=none"]) == {"vgg16": "a.h5", "resnet50": "none"}
     with pytest.raises(ValueError, match="takes BACKBONE=PATH"):
-        tables._weights(["a.h5"])
+        running._weights(["a.h5"])
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_weights_reach_the_builder_as_asked(trained_run):
     recipe = replace(trained_run["recipe"], build=models.vgg16_regressor, build_arguments={"weights": "imagenet"})
 
     def adapted(*pairs, recipe=recipe):
-        return tables._adapted(recipe, SimpleNamespace(epochs=None, weights=pairs)).build_arguments["weights"]
+        return running._adapted(recipe, SimpleNamespace(epochs=None, weights=pairs)).build_arguments["weights"]
 
     assert adapted("vgg16=a.h5") == "a.h5"
     assert adapted("VGG16=imagenet") == "imagenet"

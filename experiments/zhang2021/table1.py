@@ -1,4 +1,4 @@
-"""Table 1: two U-Nets with three losses each, on grouped five-fold cross-validation of HC18.
+"""Table 1: U-Nets with three losses each, their masks as they are, on grouped five-fold cross-validation of HC18.
 
 python -m experiments.zhang2021.table1 run --data HC18 --weights VGG16=FILE DenseNet121=FILE
 python -m experiments.zhang2021.table1 report
@@ -6,23 +6,17 @@ python -m experiments.zhang2021.table1 report
 
 import sys
 
-from experiments.zhang2021.protocol import ELLIPSE, SEGMENTATION, STAND_IN
-from hcreg import tables
-from hcreg.datasets import HC18
-from hcreg.head_circumference import grouped_folds
-
-RECIPES = [*SEGMENTATION, *STAND_IN, *ELLIPSE]
+from experiments.zhang2021.protocol import ELLIPSE, SEGMENTATION, SEGMENTATION_COLUMNS, table
+from hcreg.tables import Layout, views
 
 
 def main(arguments=None):
     """Run the script's command line; see `hcreg.tables.main`."""
-    return tables.main(
-        "zhang2021.table1",
-        RECIPES,
-        grouped_folds,
-        default_folds=[0, 1, 2, 3, 4],
-        read_dataset=HC18,
-        smoke_recipes=[RECIPES[0].name, ELLIPSE[0].name],
+    return table(
+        "table1",
+        [*SEGMENTATION, *ELLIPSE],
+        smoke_recipes=["unet_dice", "unet_ellipse"],
+        layout=Layout(SEGMENTATION_COLUMNS, views.original),
         arguments=arguments,
     )
 

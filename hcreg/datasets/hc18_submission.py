@@ -1,6 +1,7 @@
 """The file that the HC18 challenge takes for its test set: an ellipse for each image."""
 
 import math
+from collections import Counter
 
 from hcreg.files import write_rows
 
@@ -99,8 +100,7 @@ def write_submission(path, rows):
                 f"Expected the columns {','.join(SUBMISSION_COLUMNS)}. Received: {','.join(row)}. "
                 "Make the rows with submission_row."
             )
-    names = [row["filename"] for row in rows]
-    twice = sorted({name for name, following in zip(names, names[1:]) if name == following})
+    twice = [name for name, count in Counter(row["filename"] for row in rows).items() if count > 1]
     if twice:
         raise ValueError(f"{len(twice)} file(s) have more than one row: {_listed(twice)}. Keep one of each.")
     unusable = [row["filename"] for row in rows if not all(math.isfinite(row[name]) for name in SUBMISSION_COLUMNS[1:])]

@@ -61,8 +61,8 @@ class EllipseMoments(keras.layers.Layer):
 
     - *Background.* 0.01 everywhere else makes the circumference of a head of 20 px in a 128x96 frame 37 % too long,
       0.001 4.6 %, 0.0001 0.5 %. ``sharpness=2`` leaves 0.6 % of the 37 %, ``sharpness=3`` 0.2 %, but a sharper edge is
-      a coarser one: at 12 px anti-aliased masks are then within 0.2 % and 0.35 %, from 20 px within 0.1 %. It is off by
-      default: a network trained through this layer learns a clean background.
+      a coarser one: at 12 px anti-aliased masks are then within 0.25 % and 0.4 %, from 20 px within 0.11 %. It is off
+      by default: a network trained through this layer learns a clean background.
     - *Soft edges.* An edge blurred by a Gaussian of 1 px lengthens the circumference of that head by 0.5 %, of 2 px by
       2 %.
     - *Heads cut by the frame's border* are measured too small: of an ellipse of b/a = 0.8 with 10 % of its area cut

@@ -1,5 +1,7 @@
 """A U-Net whose way down is any backbone of `keras.applications`."""
 
+import difflib
+
 import keras
 
 from hcreg.models.backbone import (
@@ -8,9 +10,10 @@ from hcreg.models.backbone import (
     restore_body,
     with_seed,
 )
-from hcreg.models.mask_output import check_multiple, mask_output
+from hcreg.models.mask_output import check_multiple, check_output, mask_output
 
 DECODER_FILTERS = (256, 128, 64, 32, 16)
+SKIP_LEVELS = (4, 3, 2, 1)  # of the stages one after the other: the input's size was halved so many times
 
 
 def backbone_unet(
@@ -23,12 +26,14 @@ def backbone_unet(
     trainable_backbone=True,
     seed=None,
     name=None,
+    activation="sigmoid",
+    skips=None,
     **backbone_options,
 ):
     """Mask of the fetal head from one image, by a U-Net on a backbone of `keras.applications`.
 
-    Input ``(batch, height, width, channels)``, float32; output "mask" ``(batch, height, width, classes)``, float32,
-    sigmoid: the probability that a pixel is head.
+    Input ``(batch, height, width, channels)``, float32; output "mask" ``(batch, height, width, classes)``, float32: the
+    probability that a pixel is head, or of each class.
 
     Parameters
     ----------
@@ -36,7 +41,7 @@ def backbone_unet(
         A name of `hcreg.models.backbone_names`, such as "DenseNet121".
     input_shape : tuple of int
         ``(height, width, channels)``; height and width are multiples of 32. ImageNet weights need three channels.
-    classes, head
+    classes, head, activation
         As in `hcreg.models.unet`.
     weights : {None, "imagenet"} or path
         Of the backbone, as in `hcreg.models.backbone_regressor`; the decoder's are drawn at random.
@@ -49,6 +54,10 @@ def backbone_unet(
         loaded.
     name : str, optional
         Name of the model; by default the backbone's in lower case and ``_unet``.
+    skips : sequence of str or None, optional
+        Names of four of the backbone's layers, deepest first: those whose maps, of 1/16, 1/8, 1/4 and 1/2 of the
+        input's size, join the decoder. None in a name's place leaves that stage without. By default they are chosen
+        as the notes say.
     **backbone_options
         Handed to the backbone, as ``include_preprocessing=False``.
 
@@ -61,7 +70,8 @@ def backbone_unet(
     Raises
     ------
     ValueError, FileNotFoundError, ConnectionError
-        As `hcreg.models.backbone_regressor`; and for sides that are no multiples of 32.
+        As `hcreg.models.backbone_regressor`; and for sides that are no multiples of 32, unknown heads or activations,
+        and skips of another size or name than the backbone has.
 
     Notes
     -----
@@ -70,7 +80,8 @@ def backbone_unet(
     of a stage is the last of the backbone's maps at that size, before it is halved: for VGG16 ``block5_conv3``,
     ``block4_conv3``, ``block3_conv3`` and ``block2_conv2``. The last stage, of the full size, has none. A backbone
     with unpadded convolutions (InceptionV3, Xception) has maps a few pixels smaller than a power of two: they are
-    padded with zeros on all sides. ConvNeXt quarters its input at once: its stage of half the size has no skip.
+    padded with zeros on all sides. ConvNeXt quarters its input at once: its stage of half the size has no skip. The
+    layers chosen are the inputs of ``model.get_layer("decoder1_concat")`` to ``"decoder4_concat"``.
 
     What intensities a backbone expects is said under `hcreg.models.backbone_regressor`.
 
@@ -85,26 +96,27 @@ def backbone_unet(
     (None, 64, 96, 1)
     """
     shape = check_input_shape(input_shape, example=(224, 224, 3))
-    name = name or f"{backbone.lower()}_unet"
+    name = name or f"{str(backbone).lower()}_unet"
     check_multiple(shape, 32, name)
+    check_output(shape, classes, head, activation, name)
     if len(decoder_filters) != len(DECODER_FILTERS):
         raise ValueError(f"decoder_filters has five numbers, deepest first. Received: {decoder_filters!r}.")
     body = backbone_body(backbone, shape, weights, backbone_options)
     body.trainable = trainable_backbone
-    skips = skips_of(body)
+    maps_of = skips_of(body) if skips is None else _named_skips(body, skips, backbone)
     x = _fitted(body.output, _side(shape, 5), "bottom")
     for stage, filters in enumerate(decoder_filters, start=1):
         level = len(decoder_filters) - stage  # the size is the input's over 2 ** level
         x = keras.layers.UpSampling2D(2, name=f"decoder{stage}_upsampling")(x)
-        if level in skips:
-            skip = _fitted(skips[level], _side(shape, level), f"decoder{stage}_skip")
+        if level in maps_of:
+            skip = _fitted(maps_of[level], _side(shape, level), f"decoder{stage}_skip")
             x = keras.layers.Concatenate(name=f"decoder{stage}_concat")([x, skip])
         for number in (1, 2):
             part = f"decoder{stage}"
             x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{part}_conv{number}")(x)
             x = keras.layers.BatchNormalization(name=f"{part}_bn{number}")(x)
             x = keras.layers.Activation("relu", name=f"{part}_relu{number}")(x)
-    model = keras.Model(body.inputs[0], mask_output(x, classes, head, 3, name), name=name)
+    model = keras.Model(body.inputs[0], mask_output(x, classes, head, 3, activation), name=name)
     if seed is None:
         return model
     seeded = with_seed(model, seed)
@@ -126,18 +138,52 @@ def skips_of(body):
     dict of int to tensor
         Maps by their level, 1 to 4: the input's size was halved so many times.
     """
-    height, width = body.inputs[0].shape[1:3]
+    shape = body.inputs[0].shape[1:]
     found = {}
     for layer in body.layers:
-        output = layer.output
-        if isinstance(output, list) or len(output.shape) != 4:
-            continue
-        for level in range(1, 5):
-            # unpadded convolutions lose a few pixels, and padding layers add some: those are not the maps
-            full = height / 2**level, width / 2**level
-            if all(0.75 * side < size <= side for size, side in zip(output.shape[1:3], full)):
-                found[level] = output
+        for level in SKIP_LEVELS:
+            if _is_of_level(layer.output, shape, level):
+                found[level] = layer.output
     return found
+
+
+def _named_skips(body, names, backbone):
+    """Maps by their level, of the layers that the caller named."""
+    if isinstance(names, str) or len(names) != len(SKIP_LEVELS):
+        raise ValueError(
+            "skips has four entries, deepest first: layers of 1/16, 1/8, 1/4 and 1/2 of the input's size, None for a "
+            f"stage without. Received: {names!r}."
+        )
+    shape = body.inputs[0].shape[1:]
+    layers = {layer.name: layer for layer in body.layers}
+    found = {}
+    for level, name in zip(SKIP_LEVELS, names):
+        if name is None:
+            continue
+        if name not in layers:
+            near = difflib.get_close_matches(str(name), layers, n=3, cutoff=0.0)
+            raise ValueError(f"{backbone} has no layer {name!r}, named in skips. Nearest: {', '.join(near)}.")
+        maps = layers[name].output
+        if not _is_of_level(maps, shape, level):
+            height, width = _side(shape, level)
+            raise ValueError(
+                f"The skip of 1/{2**level} of the input's size has {height} x {width} px, or a little less where "
+                f"convolutions are unpadded. Received: skips with {name!r}, of shape "
+                f"{getattr(maps, 'shape', None)}. The order is deepest first."
+            )
+        found[level] = maps
+    return found
+
+
+def _is_of_level(maps, shape, level):
+    """Whether a layer's output is feature maps of the input's size halved so many times.
+
+    Unpadded convolutions lose pixels, so that the maps of a level are at most of its size and larger than the next
+    level's. Padding layers add some: those are not the maps.
+    """
+    if isinstance(maps, (list, tuple)) or len(maps.shape) != 4:
+        return False
+    return all(side / 2 ** (level + 1) < size <= side / 2**level for size, side in zip(maps.shape[1:3], shape))
 
 
 def _side(shape, level):

@@ -5,23 +5,63 @@ import keras
 from hcreg.layers import EllipseMoments
 
 HEADS = ("mask", "ellipse")
+ACTIVATIONS = ("sigmoid", "softmax")
 FRAME_HEIGHT_PER_WIDTH = 540 / 800
 SHARPNESS = 2.0  # a background of 0.01 everywhere lengthens a small head by 0.6 %, and by 37 % without
 
 
-def mask_output(features, classes, head, kernel_size, name):
+def check_output(shape, classes, head, activation, name):
+    """Refuse what a segmentation network cannot end with, before anything is built or downloaded.
+
+    Parameters
+    ----------
+    shape : tuple (height, width, channels)
+    classes, head, activation
+        As in `mask_output`.
+    name : str
+        Of the network, for messages.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+        raise ValueError(f"{name} needs a whole number of classes, 1 or more. Received: {classes!r}.")
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            'A mask ends with activation="sigmoid", each class by itself, or "softmax", classes that exclude each '
+            f'other. Received: {activation!r}. For logits tap model.get_layer("mask_logits").output.'
+        )
+    if activation == "softmax" and classes == 1:
+        raise ValueError(
+            'activation="softmax" makes the classes of a pixel sum to 1, so that a single class is 1 everywhere. '
+            'Received: classes=1. Pass classes=2 or more, the background among them, or activation="sigmoid".'
+        )
+    if head not in HEADS:
+        raise ValueError(f'A segmentation network ends with head="mask" or head="ellipse". Received: {head!r}.')
+    if head == "mask":
+        return
+    if classes != 1:
+        raise ValueError(f'head="ellipse" measures one mask, the head\'s: classes=1. Received: classes={classes}.')
+    if None in shape[:2]:
+        raise ValueError(
+            'head="ellipse" needs a fixed height and width: the size of a pixel follows from them. '
+            f"Received: input_shape={tuple(shape)}."
+        )
+
+
+def mask_output(features, classes, head, kernel_size, activation="sigmoid"):
     """Last layers of a segmentation network.
 
     Parameters
     ----------
     features : tensor (batch, height, width, channels)
     classes : int
-        Masks, each with a sigmoid of its own.
     head : {"mask", "ellipse"}
     kernel_size : int
         Of the last convolution.
-    name : str
-        Of the network, for messages.
+    activation : {"sigmoid", "softmax"}
+        Sigmoid for masks that know nothing of each other, softmax for classes of which a pixel has exactly one.
 
     Returns
     -------
@@ -32,23 +72,14 @@ def mask_output(features, classes, head, kernel_size, name):
     Notes
     -----
     The mask is float32 under mixed precision as well: near 1, bfloat16 numbers are 0.004 apart.
+
+    Arguments are not checked here: `check_output` does that before the network is built.
     """
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
-        raise ValueError(f"{name} needs a whole number of classes, 1 or more. Received: {classes!r}.")
-    if head not in HEADS:
-        raise ValueError(f'A segmentation network ends with head="mask" or head="ellipse". Received: {head!r}.')
-    if head == "ellipse" and classes != 1:
-        raise ValueError(f'head="ellipse" measures one mask, the head\'s: classes=1. Received: classes={classes}.')
     logits = keras.layers.Conv2D(classes, kernel_size, padding="same", name="mask_logits")(features)
-    mask = keras.layers.Activation("sigmoid", dtype="float32", name="mask")(logits)
+    mask = keras.layers.Activation(activation, dtype="float32", name="mask")(logits)
     if head == "mask":
         return mask
     height, width = mask.shape[1:3]
-    if height is None or width is None:
-        raise ValueError(
-            f'head="ellipse" needs a fixed height and width: the size of a pixel follows from them. '
-            f"Received: input_shape with {height} x {width}."
-        )
     pixel_size = (1 / width, FRAME_HEIGHT_PER_WIDTH / height)
     moments = EllipseMoments(pixel_size, sharpness=SHARPNESS, name="ellipse")(mask)
     # a layer of its own, so that the output and its loss go by the name of the regressors' output

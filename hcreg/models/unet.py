@@ -4,7 +4,7 @@ import keras
 
 from hcreg.models import weights_file
 from hcreg.models.backbone import check_input_shape, with_seed
-from hcreg.models.mask_output import check_multiple, mask_output
+from hcreg.models.mask_output import check_multiple, check_output, mask_output
 
 NUM_LEVELS = 4
 
@@ -17,18 +17,19 @@ def unet(
     dropout_rate=0.5,
     weights=None,
     seed=None,
+    activation="sigmoid",
 ):
     """Mask of the fetal head from one image, by a U-Net of 1.9 million parameters.
 
     Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard deviation 1;
-    output "mask" ``(batch, height, width, classes)``, float32, sigmoid: the probability that a pixel is head.
+    output "mask" ``(batch, height, width, classes)``, float32: the probability that a pixel is head, or of each class.
 
     Parameters
     ----------
     input_shape : tuple of int
         ``(height, width, channels)``; height and width are multiples of 16, or None.
     classes : int
-        Masks, each with a sigmoid of its own.
+        Channels of the mask.
     head : {"mask", "ellipse"}
         "ellipse" gives a dict of "mask" and "hc_fraction" ``(batch, 1)``: the head circumference that the mask's
         moments have (`hcreg.layers.EllipseMoments`), as a fraction of the frame's width, with gradients. It can be
@@ -41,6 +42,9 @@ def unet(
         A ``.weights.h5`` file of this very network.
     seed : int, optional
         Fixes the initial weights and the dropout masks, see `hcreg.models.backbone.with_seed`.
+    activation : {"sigmoid", "softmax"}
+        "sigmoid" gives each class a mask of its own; with "softmax" a pixel's classes sum to 1, and the background is
+        one of them. The logits are the output of the layer "mask_logits".
 
     Returns
     -------
@@ -50,7 +54,7 @@ def unet(
     Raises
     ------
     ValueError
-        For sides that are no multiples of 16, unknown heads, and weights that do not fit.
+        For sides that are no multiples of 16, unknown heads or activations, and weights that do not fit.
     FileNotFoundError
         If there is no file at the path `weights`.
 
@@ -77,6 +81,7 @@ def unet(
     """
     shape = check_input_shape(input_shape, may_vary=True, example=(224, 224, 1))
     check_multiple(shape, 2**NUM_LEVELS, "unet")
+    check_output(shape, classes, head, activation, "unet")
     x = image = keras.Input(shape, name="image")
     skips = []
     for level in range(1, NUM_LEVELS + 1):
@@ -93,7 +98,7 @@ def unet(
         x = _convolution(x, num_filters, 2, f"up{level}_upconv")
         x = keras.layers.Concatenate(name=f"up{level}_concat")([skips[level - 1], x])
         x = _block(x, num_filters, f"up{level}")
-    model = keras.Model(image, mask_output(x, classes, head, 1, "unet"), name="unet")
+    model = keras.Model(image, mask_output(x, classes, head, 1, activation), name="unet")
     if seed is not None:
         model = with_seed(model, seed)
     if weights is not None:

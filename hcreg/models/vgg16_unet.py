@@ -3,17 +3,25 @@
 from hcreg.models.backbone_unet import backbone_unet
 
 
-def vgg16_unet(input_shape=(224, 224, 3), classes=1, head="mask", weights=None, trainable_backbone=True, seed=None):
+def vgg16_unet(
+    input_shape=(224, 224, 3),
+    classes=1,
+    head="mask",
+    weights=None,
+    trainable_backbone=True,
+    seed=None,
+    activation="sigmoid",
+):
     """Mask of the fetal head from one image, by a U-Net on VGG16.
 
     Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard deviation 1,
-    grey repeated to three channels; output "mask" ``(batch, height, width, classes)``, float32, sigmoid.
+    grey repeated to three channels; output "mask" ``(batch, height, width, classes)``, float32.
 
     Parameters
     ----------
     input_shape : tuple of int
         ``(height, width, channels)``; height and width are multiples of 32. ImageNet weights need three channels.
-    classes, head
+    classes, head, activation
         As in `hcreg.models.unet`.
     weights : {None, "imagenet"} or path
         Of VGG16, as in `hcreg.models.backbone_regressor`; the paper starts from "imagenet".
@@ -55,5 +63,6 @@ def vgg16_unet(input_shape=(224, 224, 3), classes=1, head="mask", weights=None, 
         weights=weights,
         trainable_backbone=trainable_backbone,
         seed=seed,
+        activation=activation,
         name="vgg16_unet",
     )

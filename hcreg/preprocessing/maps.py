@@ -44,8 +44,8 @@ def map_to_image(probabilities, image_shape):
     >>> frame = np.zeros((54, 80, 1), np.float32)
     >>> frame[:, :40] = 1.0
     >>> image_map = map_to_image(frame, (540, 400))  # padded to 540 x 800, by 200 columns on each side
-    >>> image_map.shape, image_map[0, 0], image_map[0, -1]
-    ((540, 400), np.float32(1.0), np.float32(0.0))
+    >>> image_map.shape, image_map[0, [0, -1]].round(3).tolist()
+    ((540, 400), [1.0, 0.0])
     """
     placement = place(image_shape)
     probabilities = np.asarray(probabilities)
@@ -54,11 +54,11 @@ def map_to_image(probabilities, image_shape):
         probabilities = probabilities[:, :, 0]
     if probabilities.ndim != 2 or probabilities.size == 0:
         raise ValueError(
-            f"Expected the map of one class of one image, of shape (height, width) or (height, width, 1). "
+            "Expected the map of one class of one image, of shape (height, width) or (height, width, 1). "
             f"Received: shape {shape}. Take one image of a batch, and one class: maps[i, :, :, k]."
         )
     probabilities = probabilities.astype(np.float32)
-    low, high = np.nanmin(probabilities, initial=1.0), np.nanmax(probabilities, initial=0.0)
+    low, high = np.fmin.reduce(probabilities, axis=None), np.fmax.reduce(probabilities, axis=None)
     if low < 0 or high > 1:
         raise ValueError(
             f"Expected probabilities in [0, 1]. Received: values from {low:g} to {high:g}. "

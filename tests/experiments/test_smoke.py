@@ -75,7 +75,7 @@ def test_chi2025_keeps_the_frozen_weights_and_its_runs_measure_without_the_weigh
         )
 
 
-@pytest.mark.parametrize("results", sorted(Path(__file__).parents[2].glob("experiments/*/results*/table.csv")), ids=str)
+@pytest.mark.parametrize("results", sorted(Path(__file__).parents[2].glob("experiments/*/results*/table1.csv")), ids=str)
 def test_committed_table_is_recomputed_from_the_committed_predictions(results, tmp_path, capsys):
     script = SCRIPTS[results.parents[1].name]
     committed = read_rows(results, text=("row",))
@@ -83,7 +83,7 @@ def test_committed_table_is_recomputed_from_the_committed_predictions(results, t
     folds = sorted(int(path.name[5:]) for path in (results.parent / "runs" / rows[0]).glob("fold_*"))
     arguments = ["report", "--out", str(results.parent / "runs"), "--save", str(tmp_path), "--rows", *rows]
     assert script.main([*arguments, "--folds", *map(str, folds)]) == 0
-    recomputed = read_rows(tmp_path / "table.csv", text=("row",))
+    recomputed = read_rows(tmp_path / "table1.csv", text=("row",))
     assert len(recomputed) == len(committed)
     for ours, theirs in zip(recomputed, committed):  # another processor may sum in another order
         assert ours.pop("row") == theirs.pop("row")

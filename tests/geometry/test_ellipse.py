@@ -145,6 +145,53 @@ class TestEllipse:
         away = distances / (2 * ellipse.semi_axis_a_px) - 1
         np.testing.assert_array_equal(mask[np.abs(away) > 1e-9], (away < 0)[np.abs(away) > 1e-9])
 
+    def test_coverage_by_hand(self):
+        # A disc of radius 0.5 in the middle of a pixel fills pi / 4 of it; on a corner, a quarter of that in each.
+        whole = Ellipse(1.0, 1.0, 0.5, 0.5, 0.0).coverage((3, 3))
+        np.testing.assert_allclose(whole, np.diag([0, math.pi / 4, 0]), atol=5e-3)
+        quarters = Ellipse(1.5, 0.5, 0.5, 0.5, 0.0).coverage((2, 4))
+        np.testing.assert_allclose(quarters, [[0, math.pi / 16, math.pi / 16, 0]] * 2, atol=1e-3)
+        assert whole.dtype == np.float32
+
+    @PROPERTIES
+    @given(ellipses)
+    def test_coverage_agrees_with_a_fine_mask_and_is_cut_by_the_image(self, ellipse):
+        fine = ellipse.transformed(resize_matrix((40, 60), (400, 600))).mask((400, 600))
+        averaged = fine.reshape(40, 10, 60, 10).mean(axis=(1, 3))
+        coverage = ellipse.coverage((40, 60))
+        assert 0 <= coverage.min() <= coverage.max() <= 1
+        # A pixel of 10 x 10 points misses by half a row of them along each crossing edge.
+        np.testing.assert_allclose(coverage, averaged, atol=0.08)
+        assert abs(coverage.mean() - averaged.mean()) < 2e-3
+
+    @PROPERTIES
+    @given(ellipses.filter(lambda ellipse: ellipse.semi_axis_b_px >= 10))
+    def test_coverage_sums_to_the_area_and_its_moments_to_the_ellipse(self, ellipse):
+        inside = ellipse.transformed([[1, 0, 135], [0, 1, 135]])
+        coverage = inside.coverage((270, 270)).astype(np.float64)
+        a, b = inside.semi_axis_a_px, inside.semi_axis_b_px
+        area = coverage.sum()
+        # Lines h = 1/16 px apart: the midpoint rule misses at most 0.208 h^1.5 times 2 a sqrt(2 / b) at either end,
+        # where the chord's length goes as a square root.
+        assert area == pytest.approx(math.pi * a * b, rel=6e-3 / b**1.5)
+        x = np.arange(270) - inside.center_x_px
+        y = np.arange(270) - inside.center_y_px
+        columns, rows = coverage.sum(axis=0), coverage.sum(axis=1)
+        np.testing.assert_allclose([x @ columns / area, y @ rows / area], 0, atol=2e-3)
+        # a²/4 and b²/4, and 1/12 of the pixel over which each value is a mean.
+        xy = y @ coverage @ x
+        variances = np.linalg.eigvalsh(np.array([[x**2 @ columns, xy], [xy, y**2 @ rows]]) / area)
+        np.testing.assert_allclose(2 * np.sqrt(variances - 1 / 12), [b, a], atol=0.02)
+
+    def test_coverage_of_a_part_of_the_image_is_that_part(self):
+        ellipse = Ellipse.from_axes(50.3, 40.8, 45.0, 30.0, 0.6)
+        whole = ellipse.coverage((96, 128))
+        part = ellipse.transformed([[1, 0, -30], [0, 1, -25]]).coverage((40, 50))
+        np.testing.assert_allclose(part, whole[25:65, 30:80], atol=1e-6)
+        assert not ellipse.transformed([[1, 0, 500], [0, 1, 0]]).coverage((96, 128)).any()
+        assert not ellipse.transformed([[1, 0, 0], [0, 1, -500]]).coverage((96, 128)).any()
+        assert (Ellipse(10.0, 10.0, 90.0, 90.0, 0.0).coverage((20, 20)) == 1).all()
+
     @pytest.mark.parametrize(
         ("numbers", "words"),
         [
@@ -193,5 +240,5 @@ class TestResizeMatrix:
 
 def test_examples_of_the_docstrings_run():
     results = doctest.testmod(ellipse)
-    assert results.attempted >= 3
+    assert results.attempted >= 4
     assert results.failed == 0

@@ -325,11 +325,13 @@ def test_gradient_of_a_discs_circumference_is_that_of_its_radius():
     assert np.abs(gradient(mask, "semi_axes")).max() < 0.2
 
 
-def test_circumference_changes_smoothly_through_the_circle():
-    along = [gradient(coverage(Ellipse.from_axes(32, 32, 15 + d, 15 - d, 0.2), (64, 64)), "circumference")
-             for d in (-0.1, -0.01, 0.0, 0.01, 0.1)]  # fmt: skip
-    for other in along:
-        assert other == pytest.approx(along[2], abs=0.02 * np.abs(along[2]).max())
+def test_circumferences_gradient_passes_smoothly_through_the_circle():
+    stretches_px = (-0.1, -0.01, 0.0, 0.01, 0.1)
+    masks = [coverage(Ellipse.from_axes(32, 32, 15 + s, 15 - s, 0.2), (64, 64), num_samples=64) for s in stretches_px]
+    gradients = [gradient(mask, "circumference") for mask in masks]
+    steepest = np.abs(gradients[2]).max()
+    for stretch_px, other in zip(stretches_px, gradients, strict=True):
+        assert np.abs(other - gradients[2]).max() < (0.25 * abs(stretch_px) + 1e-5) * steepest
 
 
 def test_loss_on_the_circumference_alone_draws_a_soft_disc_to_it():
@@ -357,7 +359,7 @@ def test_background_lengthens_the_circumference_and_sharpness_takes_it_back():
     assert excess == pytest.approx({None: 36.8, 2: 0.58, 3: 0.18}, abs=0.05)
 
 
-@pytest.mark.parametrize(("sharpness", "tolerance_percent"), [(1.0, 0.06), (2.0, 0.2), (3.0, 0.35)])
+@pytest.mark.parametrize(("sharpness", "tolerance_percent"), [(1.0, 0.06), (2.0, 0.25), (3.0, 0.4)])
 def test_sharpness_costs_little_on_clean_masks(sharpness, tolerance_percent):
     ellipses = random_ellipses(24, 12, 14)
     masks = np.stack([coverage(e, (128, 128)) for e in ellipses])
@@ -490,7 +492,7 @@ def test_jax_gives_the_same_numbers_and_gradients(tmp_path):
             theirs = answer[f"{name} {sharpness} gradient"]
             assert np.isfinite(theirs).all()
             for index in (0, -3, -2, -1):  # on the very edge of a floor the two take the one or the other side of it
-                scale = np.abs(ours[index]).max()
+                scale = float(np.abs(ours[index]).max())
                 assert theirs[index] == pytest.approx(ours[index], abs=1e-4 * scale + 1e-6), (name, index)
 
 

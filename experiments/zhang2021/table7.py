@@ -1,0 +1,28 @@
+"""Table 7: regression against segmentation on the same test images, with paired tests.
+
+Of each network the loss that is best on the inner validation images. A mask is measured by its fitted ellipse; the
+networks that measure their own mask (``ellipse``) stand between the two camps.
+
+python -m experiments.zhang2021.table7 run --data HC18 --weights VGG16=FILE ResNet50=FILE DenseNet121=FILE
+python -m experiments.zhang2021.table7 report
+"""
+
+import sys
+
+from experiments.zhang2021.protocol import ELLIPSE, REGRESSION, SEGMENTATION, best_loss, table
+from hcreg.tables import COLUMNS, Layout, views
+
+
+def main(arguments=None):
+    """Run the script's command line; see `hcreg.tables.main`."""
+    return table(
+        "table7",
+        [*SEGMENTATION, *ELLIPSE, *REGRESSION],
+        smoke_recipes=["unet_dice", "unet_ellipse", "vgg16_mae"],
+        layout=Layout({**COLUMNS, "dice": ("Dice", 4)}, views.as_predicted, best_loss),
+        arguments=arguments,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

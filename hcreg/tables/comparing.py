@@ -1,0 +1,87 @@
+"""Compare the rows of a table in pairs, image by image."""
+
+from itertools import combinations
+
+from hcreg import statistics
+
+
+def compare_rows(predictions):
+    """Compare the absolute errors of every two rows, image by image.
+
+    Parameters
+    ----------
+    predictions : dict of str to list of dict
+        As `hcreg.tables.reading.read_table` gives it. Rows tested on different images are not compared.
+
+    Returns
+    -------
+    list of dict
+        For each pair: mean and median of the first's error minus the second's (mm), the p-value of Wilcoxon's
+        signed-rank test, and the same after Holm's correction for all pairs. Empty for a table of one row.
+
+    Notes
+    -----
+    An image in which one of the two measured nothing is left out of their pair; ``num_pairs`` counts the others.
+
+    Several images of one examination count as several pairs, so p-values are a little too small.
+    """
+    errors = {
+        name: {row["subject_id"]: abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows}
+        for name, rows in predictions.items()
+    }
+    pairs = [pair for pair in combinations(errors, 2) if errors[pair[0]].keys() == errors[pair[1]].keys()]
+    if not pairs:
+        return []
+    found = []
+    for first, second in pairs:
+        both = [(errors[first][subject], errors[second][subject]) for subject in sorted(errors[first])]
+        both = [pair for pair in both if pair[0] == pair[0] and pair[1] == pair[1]]
+        found.append(statistics.compare_paired(*zip(*both)))
+    corrected = statistics.holm([comparison.p_value for comparison in found])
+    return [
+        {
+            "row": first,
+            "other_row": second,
+            "num_pairs": comparison.num_pairs,
+            "mean_difference_mm": comparison.mean_difference,
+            "median_difference_mm": comparison.median_difference,
+            "p_value": comparison.p_value,
+            "p_value_holm": float(p_value_holm),
+        }
+        for (first, second), comparison, p_value_holm in zip(pairs, found, corrected)
+    ]
+
+
+def format_comparisons(comparisons):
+    """The comparisons as text.
+
+    Parameters
+    ----------
+    comparisons : list of dict
+        Of `compare_rows`.
+
+    Returns
+    -------
+    str
+    """
+    lines = [["absolute error of", "minus that of", "mean (mm)", "median (mm)", "p (Wilcoxon)", "p (Holm)"]]
+    for item in comparisons:
+        differences = [f"{item[name]:+.2f}" for name in ("mean_difference_mm", "median_difference_mm")]
+        p_values = [f"{item[name]:.2g}" for name in ("p_value", "p_value_holm")]
+        lines.append([item["row"], item["other_row"], *differences, *p_values])
+    return aligned(lines)
+
+
+def aligned(lines):
+    """Cells as text, column under column.
+
+    Parameters
+    ----------
+    lines : list of list of str
+
+    Returns
+    -------
+    str
+    """
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
