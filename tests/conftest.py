@@ -94,10 +94,11 @@ def trained_ellipse_run(segmentation_cache, tmp_path_factory):
     from hcreg.losses import DiceCrossEntropy, RelativeError
 
     losses = {"mask": DiceCrossEntropy(), "hc_fraction": RelativeError()}
-    return _segmentation_run(segmentation_cache, tmp_path_factory, "ellipse", losses)
+    # in so few steps, a heavier circumference would leave every mask empty
+    return _segmentation_run(segmentation_cache, tmp_path_factory, "ellipse", losses, {"hc_fraction": 0.02})
 
 
-def _segmentation_run(cache, tmp_path_factory, head, loss):
+def _segmentation_run(cache, tmp_path_factory, head, loss, loss_weights=None):
     from hcreg import head_circumference, models
 
     recipe = head_circumference.Recipe(
@@ -105,6 +106,7 @@ def _segmentation_run(cache, tmp_path_factory, head, loss):
         models.unet,
         loss,
         {"filters": 4, "head": head, "dropout_rate": 0.0},
+        loss_weights or {},
         input_shape=(64, 96, 1),
         augmentation="none",
         learning_rate=1e-2,
@@ -116,3 +118,23 @@ def _segmentation_run(cache, tmp_path_factory, head, loss):
     folder = tmp_path_factory.mktemp("runs") / recipe.name / "fold_0"
     rows = head_circumference.run(recipe, cache, split, folder, progress=False)
     return {"records": cache.records, "recipe": recipe, "split": split, "cache": cache, "folder": folder, "rows": rows}
+
+
+@pytest.fixture
+def phantom_regressor(trained_segmentation_run):
+    """A mask network with a known answer: what is bright is head, and a dark image's mask is empty."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from hcreg.measurement import TrainedRegressor
+
+    def predict_on_batch(inputs):
+        low, high = inputs.min(axis=(1, 2, 3), keepdims=True), inputs.max(axis=(1, 2, 3), keepdims=True)
+        head = (inputs - low) / (high - low)  # the share of each pixel that is head
+        # standardised, the top of a head is near the mean; that of a speck is not
+        return np.where(high < 10, head, 0.0)
+
+    regressor = TrainedRegressor(trained_segmentation_run["folder"])
+    regressor.model = SimpleNamespace(predict_on_batch=predict_on_batch)
+    return regressor

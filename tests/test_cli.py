@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from hcreg import cli
+from hcreg.cli import measure_command
 from hcreg.datasets import HC18
 from hcreg.measurement import Measurement, TrainedRegressor
 
@@ -140,7 +141,7 @@ def test_notes_on_what_a_result_is_worth(trained_run, capsys):
 def test_circumference_below_zero_is_remarked_upon():
     regressor = SimpleNamespace(trained_on_synthetic=False)
     measured = Measurement(-3.0, -30.0, (0.0, 5.0), 0.9, float("nan"))
-    assert "one.png: no head has -3.0 mm" in "".join(cli._notes(regressor, [("one.png", measured)]))
+    assert "one.png: no head has -3.0 mm" in "".join(measure_command._notes(regressor, [("one.png", measured)]))
 
 
 def test_no_table_is_written_where_nothing_was_measured(trained_run, tmp_path, capsys):

@@ -11,6 +11,8 @@ import hcreg
 
 ROOT = Path(hcreg.__file__).parent
 EXPERIMENTS = ROOT.parent / "experiments"
+# Other people's frameworks to measure against: scripts of their own processes, run and never imported.
+PEERS = EXPERIMENTS / "benchmarks" / "peers"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
@@ -123,7 +125,16 @@ def test_the_table_forbids_what_it_should():
 def test_only_backend_imports_a_framework(framework):
     files = [*modules(), *EXPERIMENTS.rglob("*.py")]
     importing = {path for path in files if framework in {name.split(".")[0] for name in imported_names(path)}}
-    assert importing <= {ROOT / "backend.py"}
+    assert {path for path in importing if path.parent != PEERS} <= {ROOT / "backend.py"}
+
+
+def test_peers_of_a_benchmark_stand_alone():
+    peers = {path.stem for path in PEERS.glob("*.py")}
+    assert "unet_torch" in peers
+    for path in PEERS.glob("*.py"):
+        assert not {name.split(".")[0] for name in imported_names(path)} & {"hcreg", "keras", "experiments"}, path
+    for path in [*modules(), *EXPERIMENTS.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
+        assert not {part for name in imported_names(path) for part in name.split(".")} & {"peers", *peers}, path
 
 
 def test_backend_does_import_tensorflow_so_that_the_search_finds_something():

@@ -1,9 +1,12 @@
+import copy
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
 from hcreg import measure
-from hcreg.measurement import TrainedRegressor
+from hcreg.measurement import Measurement, TrainedRegressor
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +168,30 @@ def test_unknown_builder_is_named(trained_run, tmp_path):
     (tmp_path / "run.json").write_text(record.replace('"cnn_263k"', '"cnn_of_tomorrow"'))
     with pytest.raises(ValueError, match="names the builder 'cnn_of_tomorrow'"):
         TrainedRegressor(tmp_path)
+
+
+def test_direct_regressor_has_neither_mask_nor_failure(regressor, trained_run):
+    measured = regressor.measure(trained_run["dataset"][0].image(), 0.1)
+    assert not regressor.segments
+    assert measured.mask is None
+    assert measured.failure == ""
+
+
+def test_bad_image_among_good_ones_fails_alone(regressor, trained_run, tmp_path):
+    images = [record.image() for record in list(trained_run["dataset"])[:3]]
+    images[1:1] = [tmp_path / "nowhere.png", np.zeros((40, 40), np.uint8)]
+    measured = list(regressor.measure_each(images, [0.1] * 5, batch_size=2))
+    assert [type(item) for item in measured] == [Measurement, FileNotFoundError, ValueError, Measurement, Measurement]
+    assert "every pixel is the same" in str(measured[2])
+    alone = [regressor.measure(images[index], 0.1).hc_mm for index in (0, 3, 4)]
+    np.testing.assert_allclose([measured[index].hc_mm for index in (0, 3, 4)], alone, rtol=1e-5)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+        regressor.measure_many(images, [0.1] * 5)
+
+
+def test_output_that_is_no_number_is_a_failure(regressor, trained_run):
+    broken = copy.copy(regressor)
+    broken.model = SimpleNamespace(predict_on_batch=lambda inputs: np.full((len(inputs), 1), np.nan))
+    measured = broken.measure(trained_run["dataset"][0].image(), 0.1)
+    assert measured.failure == "the network gave no finite number (nan)."
+    assert np.isnan(measured.gestational_age_weeks)

@@ -101,7 +101,7 @@ def with_losses(recipes, losses_by_name):
     return [recipe.with_loss(name, loss) for recipe in recipes for name, loss in losses_by_name.items()]
 
 
-def with_ellipse(recipe, suffix="ellipse", loss=None):
+def with_ellipse(recipe, suffix="ellipse", loss=None, loss_weights=None):
     """The recipe with a network that measures its own mask by its moments.
 
     Parameters
@@ -110,21 +110,26 @@ def with_ellipse(recipe, suffix="ellipse", loss=None):
     suffix : str
     loss : dict of str to keras.losses.Loss, optional
         By default on the mask and on the circumference.
+    loss_weights : dict of str to float, optional
 
     Returns
     -------
     Recipe
     """
-    arguments = {**recipe.build_arguments, "head": "ellipse"}
-    named = replace(recipe, build_arguments=arguments)
-    return named.with_loss(suffix, loss or ELLIPSE_LOSSES)
+    named = recipe.with_loss(suffix, loss or ELLIPSE_LOSSES)
+    return replace(
+        named,
+        build_arguments={**recipe.build_arguments, "head": "ellipse"},
+        loss_weights=loss_weights or {},
+    )
 
 
 SEGMENTATION = with_losses((UNET, VGG16_UNET, DENSENET121_UNET), MASK_LOSSES)
 ELLIPSE = [
     with_ellipse(UNET),
     with_ellipse(UNET, "ellipse_hc_only", {"hc_fraction": losses.RelativeError()}),
-    with_ellipse(DENSENET121_UNET),
+    # a quarter: at equal weights unsure heads come out too small, see README.rst
+    with_ellipse(DENSENET121_UNET, loss_weights={"hc_fraction": 0.25}),
 ]
 REGRESSION = with_losses((VGG16, RESNET50, backbone_regression("DenseNet121")), LENGTH_LOSSES)
 

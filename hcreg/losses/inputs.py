@@ -148,14 +148,14 @@ def at_least_zero(value, argument, name):
 def _remedy(true_shape, predicted_shape):
     if len(true_shape) == len(predicted_shape) - 1:
         return "Give the truth its last axis: y_true[..., None]."
-    if len(true_shape) == len(predicted_shape) and true_shape[:-1] == predicted_shape[:-1]:
+    if len(true_shape) != len(predicted_shape) or true_shape == predicted_shape:
+        return "Bring both to that number of axes."
+    if len(true_shape) > 2 and true_shape[:-1] == predicted_shape[:-1]:
         return (
             f"The last axis is {true_shape[-1]} in the truth and {predicted_shape[-1]} in the network's output: keep "
             "one channel of a mask stored as RGB, y_true[..., :1], or build the network with as many classes."
         )
-    if len(true_shape) == len(predicted_shape):
-        return "Bring the truth to the size of the network's output."
-    return "Bring both to that number of axes."
+    return "Bring the truth to the size of the network's output."
 
 
 def _number(value, argument, name):

@@ -1,6 +1,7 @@
 """A U-Net whose way down is any backbone of `keras.applications`."""
 
 import difflib
+import math
 
 import keras
 
@@ -77,11 +78,11 @@ def backbone_unet(
     -----
     Each of the five stages doubles the size by nearest-neighbour upsampling, concatenates [upsampled, skip], and twice
     convolves (3x3, no bias), normalises the batch and applies ReLU: the decoder of the VGG16 U-Net of [1]_. The skip
-    of a stage is the last of the backbone's maps at that size, before it is halved: for VGG16 ``block5_conv3``,
-    ``block4_conv3``, ``block3_conv3`` and ``block2_conv2``. The last stage, of the full size, has none. A backbone
-    with unpadded convolutions (InceptionV3, Xception) has maps a few pixels smaller than a power of two: they are
-    padded with zeros on all sides. ConvNeXt quarters its input at once: its stage of half the size has no skip. The
-    layers chosen are the inputs of ``model.get_layer("decoder1_concat")`` to ``"decoder4_concat"``.
+    of a stage is the map that the backbone halves at that size: for VGG16 ``block5_conv3``, ``block4_conv3``,
+    ``block3_conv3`` and ``block2_conv2``. Where it halves several side by side, as Inception does, the one of most
+    channels joins. The last stage, of the full size, has no skip. A backbone with unpadded convolutions (InceptionV3,
+    Xception) has maps a few pixels smaller than a power of two: they are padded with zeros on all sides. ConvNeXt
+    quarters its input at once: its stage of half the size has no skip.
 
     What intensities a backbone expects is said under `hcreg.models.backbone_regressor`.
 
@@ -126,7 +127,7 @@ def backbone_unet(
 
 
 def skips_of(body):
-    """The last feature maps of a backbone before each halving.
+    """The feature maps that a backbone halves.
 
     Parameters
     ----------
@@ -136,54 +137,78 @@ def skips_of(body):
     Returns
     -------
     dict of int to tensor
-        Maps by their level, 1 to 4: the input's size was halved so many times.
+        Maps by their level, 1 to 4: the input's size was halved so many times. Where several maps of a level are
+        halved side by side, the one of most channels.
     """
-    shape = body.inputs[0].shape[1:]
+    levels = _levels(body)
+    unpadded = {}
     found = {}
-    for layer in body.layers:
-        for level in SKIP_LEVELS:
-            if _is_of_level(layer.output, shape, level):
-                found[level] = layer.output
+    for operation in body.operations:
+        inputs = keras.tree.flatten(operation.input)
+        if isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)):
+            unpadded[id(operation.output)] = unpadded.get(id(inputs[0]), inputs[0])
+        if _stride(operation) == 1 or _is_shortcut(operation):
+            continue
+        maps = unpadded.get(id(inputs[0]), inputs[0])
+        level = levels[id(maps)]
+        if level in SKIP_LEVELS and (level not in found or maps.shape[-1] >= found[level].shape[-1]):
+            found[level] = maps
     return found
 
 
 def _named_skips(body, names, backbone):
     """Maps by their level, of the layers that the caller named."""
-    if isinstance(names, str) or len(names) != len(SKIP_LEVELS):
+    if not isinstance(names, (list, tuple)) or len(names) != len(SKIP_LEVELS):
         raise ValueError(
             "skips has four entries, deepest first: layers of 1/16, 1/8, 1/4 and 1/2 of the input's size, None for a "
             f"stage without. Received: {names!r}."
         )
-    shape = body.inputs[0].shape[1:]
-    layers = {layer.name: layer for layer in body.layers}
+    levels = _levels(body)
+    operations = {operation.name: operation for operation in body.operations}
     found = {}
     for level, name in zip(SKIP_LEVELS, names):
         if name is None:
             continue
-        if name not in layers:
-            near = difflib.get_close_matches(str(name), layers, n=3, cutoff=0.0)
+        if name not in operations:
+            near = difflib.get_close_matches(str(name), operations, n=3, cutoff=0.0)
             raise ValueError(f"{backbone} has no layer {name!r}, named in skips. Nearest: {', '.join(near)}.")
-        maps = layers[name].output
-        if not _is_of_level(maps, shape, level):
-            height, width = _side(shape, level)
+        maps = operations[name].output
+        sides = _side(body.inputs[0].shape[1:], level)
+        if levels[id(maps)] != level or not all(
+            side / 2 < size <= side for size, side in zip(maps.shape[1:-1], sides, strict=True)
+        ):
             raise ValueError(
-                f"The skip of 1/{2**level} of the input's size has {height} x {width} px, or a little less where "
-                f"convolutions are unpadded. Received: skips with {name!r}, of shape "
-                f"{getattr(maps, 'shape', None)}. The order is deepest first."
+                f"The skip of 1/{2**level} of the input's size has {sides[0]} x {sides[1]} px, or a little less where "
+                f"convolutions are unpadded. Received: skips with {name!r}, of shape {maps.shape}. The order is "
+                "deepest first."
             )
         found[level] = maps
     return found
 
 
-def _is_of_level(maps, shape, level):
-    """Whether a layer's output is feature maps of the input's size halved so many times.
+def _levels(body):
+    """How many times the input was halved on the way to each tensor, by the tensor's id.
 
-    Unpadded convolutions lose pixels, so that the maps of a level are at most of its size and larger than the next
-    level's. Padding layers add some: those are not the maps.
+    Counted from the strides: sizes alone mislead, where unpadded convolutions lose pixels and padding adds some.
+    Operations and not layers alone, because ConvNeXt adds its branches by ``+``.
     """
-    if isinstance(maps, (list, tuple)) or len(maps.shape) != 4:
-        return False
-    return all(side / 2 ** (level + 1) < size <= side / 2**level for size, side in zip(maps.shape[1:3], shape))
+    levels = {}
+    for operation in body.operations:
+        inputs = keras.tree.flatten(operation.input)
+        level = max((levels[id(tensor)] for tensor in inputs), default=0) + round(math.log2(_stride(operation)))
+        levels.update((id(tensor), level) for tensor in keras.tree.flatten(operation.output))
+    return levels
+
+
+def _stride(operation):
+    if isinstance(operation, keras.Model):  # ConvNeXt nests its stem and its downsampling
+        return math.prod(_stride(layer) for layer in operation.layers)
+    return getattr(operation, "strides", (1,))[0]
+
+
+def _is_shortcut(operation):
+    """Whether it hands on a residual block's input: ResNetV2's is a sum, normalised only in the block itself."""
+    return isinstance(operation, keras.layers.MaxPooling2D) and operation.pool_size == (1, 1)
 
 
 def _side(shape, level):

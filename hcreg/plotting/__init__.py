@@ -1,8 +1,9 @@
-"""Figures of a regression run, drawn from its saved rows: each function returns a matplotlib Figure.
+"""Figures of a run, drawn from its saved rows: each function returns a matplotlib Figure.
 
 Rows are the per-subject table of a run folder (``predictions.csv``): dicts with ``subject_id``,
 ``examination_id``, ``fold``, ``trimester``, ``pixel_size_mm``, ``y_true_px``, ``y_pred_px``, ``y_true_mm``,
-``y_pred_mm``, ``constant_px``, ``constant_mm``, ``interval_low_mm`` and ``interval_high_mm``.
+``y_pred_mm``, ``constant_px``, ``constant_mm``, ``interval_low_mm`` and ``interval_high_mm``; of a segmentation
+network also with the columns of `hcreg.mask_measures.mask_columns`.
 
 Everything uses matplotlib's object interface: no window, no pyplot state and no change of rcParams, so the
 functions are safe in a script, a server or a notebook with a style of its own. Colours are those of Okabe and
@@ -30,10 +31,11 @@ from hcreg.plotting.charts import (
     error_by_trimester,
     fold_spread,
     head_circumference_distribution,
-    history_curves,
     residuals,
 )
+from hcreg.plotting.history import history_curves, learning_curves
 from hcreg.plotting.regression import regression_figures
+from hcreg.plotting.segmentation import overlays, post_processing, post_processing_errors, rank_post_processing
 
 __all__ = [
     "ABSOLUTE_ERROR_LABEL",
@@ -53,7 +55,12 @@ __all__ = [
     "fold_spread",
     "head_circumference_distribution",
     "history_curves",
+    "learning_curves",
+    "overlays",
+    "post_processing",
+    "post_processing_errors",
     "rank_cases",
+    "rank_post_processing",
     "regression_figures",
     "residuals",
     "save",

@@ -1,16 +1,21 @@
-"""The worst and the best images of a run, with the head as annotated and as large as predicted."""
+"""The worst and the best images of a run, with the head as annotated and as predicted."""
 
 import numpy as np
-from matplotlib.patheffects import withStroke
 
-from hcreg.plotting.canvas import (
-    ORANGE,
-    WIDTH_INCH,
-    column_of,
-    new_figure,
+from hcreg.mask_measures import ellipse_of_row
+from hcreg.plotting.canvas import ORANGE, WIDTH_INCH, column_of, new_figure
+from hcreg.plotting.image_panels import (
+    FAILURE_COLOUR,
+    SKY,
+    add_legend,
+    closed_contour,
+    draw_fitted_ellipse,
+    draw_mask,
+    draw_true_ellipse,
+    show_image,
+    signed_mm,
+    wrapped,
 )
-
-_SCALE_BAR_MM = 20
 
 
 def rank_cases(rows, worst=True, num=6):
@@ -30,7 +35,7 @@ def rank_cases(rows, worst=True, num=6):
     return sorted(drawable, key=lambda row: (error_mm(row), row["subject_id"]))[:num]
 
 
-def cases(rows, load_image, load_ellipse=None, worst=True, num=6):
+def cases(rows, load_image, load_ellipse=None, worst=True, num=6, load_mask=None):
     """Draw the images with the largest (or smallest) absolute error, with true and predicted HC.
 
     Parameters
@@ -45,17 +50,20 @@ def cases(rows, load_image, load_ellipse=None, worst=True, num=6):
         The worst cases, or else the best ones.
     num : int
         How many images, at most.
+    load_mask : callable, optional
+        ``subject_id`` -> the mask a segmentation network predicted, bool of the image's shape, or None.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The annotated ellipse is drawn solid; dashed is the same ellipse grown or shrunk to the predicted
-        circumference. A direct regressor predicts a length and no place: the dashed line compares sizes only.
+        Of a segmentation network, by the columns of its rows: the annotated ellipse dashed, the mask, and the ellipse
+        fitted to it. Of a direct regressor, which predicts a length and no place: the annotated ellipse solid, and
+        dashed the same ellipse grown or shrunk to the predicted circumference, which compares sizes only.
 
     Raises
     ------
     ValueError
-        If there is no row, or, among the best cases, none with a prediction.
+        If there is no row, or, among the best cases, none with a prediction; if a mask is not of its image's size.
     """
     column_of(rows, "y_pred_mm")
     chosen = rank_cases(rows, worst, num)
@@ -64,52 +72,50 @@ def cases(rows, load_image, load_ellipse=None, worst=True, num=6):
     images = [np.asarray(load_image(row["subject_id"])) for row in chosen]
     num_rows = -(-len(chosen) // 3)
     tallest = max(image.shape[0] / image.shape[1] for image in images)
-    figure, panels = new_figure((WIDTH_INCH / 3 * tallest + 0.65) * num_rows + 0.4, num_rows, 3)
+    title_lines = max(_case_title(row).count("\n") for row in chosen) + 1
+    height = (WIDTH_INCH / 3 * tallest + 0.17 * title_lines + 0.14) * num_rows + 0.4
+    figure, panels = new_figure(height, num_rows, 3)
     drawn = {}
     for axes, row, image in zip(panels, chosen, images):
-        axes.set_anchor("N")
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+        show_image(axes, image, float(row["pixel_size_mm"]))
         ellipse = load_ellipse(row["subject_id"]) if load_ellipse else None
-        ratio = row["y_pred_mm"] / row["y_true_mm"]
-        if ellipse is not None:
-            contour = np.asarray(ellipse.contour(200))
-            contour = np.vstack([contour, contour[:1]])
-            center = np.array([ellipse.center_x_px, ellipse.center_y_px])
-            (drawn["annotated ellipse"],) = axes.plot(*contour.T, "-", color="#56B4E9", linewidth=1.5)
-            if np.isfinite(ratio) and ratio > 0:
-                scaled = center + ratio * (contour - center)
-                (drawn["scaled to the predicted HC"],) = axes.plot(*scaled.T, "--", color=ORANGE, linewidth=1.5)
-        _scale_bar(axes, image.shape, float(row["pixel_size_mm"]))
-        axes.set_title(_case_title(row), fontsize=9, linespacing=1.35)
-        axes.set_xlim(-0.5, image.shape[1] - 0.5)
-        axes.set_ylim(image.shape[0] - 0.5, -0.5)
+        if "dice_ellipse" in row:
+            drawn |= draw_mask(axes, load_mask(row["subject_id"]) if load_mask else None)
+            drawn |= draw_fitted_ellipse(axes, ellipse_of_row(row)) | draw_true_ellipse(axes, ellipse)
+        elif ellipse is not None:
+            drawn |= _compare_sizes(axes, ellipse, row["y_pred_mm"] / row["y_true_mm"])
+        failed = row.get("failure") or not np.isfinite(row["y_pred_mm"])
+        style = {"fontsize": 9, "linespacing": 1.35, "color": FAILURE_COLOUR if failed else "black"}
+        axes.set_title(_case_title(row), **style)
     for axes in panels:
         axes.set_axis_off()
-    if drawn:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=2, fontsize=10, frameon=False)
+    add_legend(figure, drawn)
     return figure
+
+
+def _compare_sizes(axes, ellipse, ratio):
+    contour = closed_contour(ellipse)
+    drawn = {}
+    center = np.array([ellipse.center_x_px, ellipse.center_y_px])
+    (drawn["annotated ellipse"],) = axes.plot(*contour.T, "-", color=SKY, linewidth=1.5)
+    if np.isfinite(ratio) and ratio > 0:
+        scaled = center + ratio * (contour - center)
+        (drawn["scaled to the predicted HC"],) = axes.plot(*scaled.T, "--", color=ORANGE, linewidth=1.5)
+    return drawn
 
 
 def _case_title(row):
     true_mm, pred_mm = float(row["y_true_mm"]), float(row["y_pred_mm"])
     low_mm, high_mm = float(row.get("interval_low_mm", "nan")), float(row.get("interval_high_mm", "nan"))
-    lines = [f"{row['subject_id']}, trimester {row['trimester']}", f"true {true_mm:.1f} mm, no prediction"]
+    dice = float(row.get("dice_ellipse", "nan"))
+    overlap = f", Dice {dice:.3f}" if np.isfinite(dice) else ""
+    lines = [f"{row['subject_id']}, trimester {row['trimester']}{overlap}", f"true {true_mm:.1f} mm, no prediction"]
     if np.isfinite(pred_mm):
-        error = f"{pred_mm - true_mm:+.1f}".replace("-", "−")
+        error = signed_mm(pred_mm - true_mm).removesuffix(" mm")
         lines[1] = f"true {true_mm:.1f}, predicted {pred_mm:.1f} mm ({error})"
     if np.isfinite(low_mm) and np.isfinite(high_mm):
         inside = "holds" if low_mm <= true_mm <= high_mm else "misses"
         lines.append(f"interval {low_mm:.0f} to {high_mm:.0f} mm {inside} the true HC")
+    if row.get("failure"):
+        lines.append(wrapped(row["failure"], 46))
     return "\n".join(lines)
-
-
-def _scale_bar(axes, shape, pixel_size_mm):
-    height, width = shape[:2]
-    length_px = _SCALE_BAR_MM / pixel_size_mm
-    if np.isfinite(length_px) and length_px < 0.8 * width:
-        right, y = 0.97 * width, 0.95 * height
-        dark_edge = [withStroke(linewidth=4, foreground="black")]  # seen on bright tissue too
-        bar = [right - length_px, right], [y, y]
-        axes.plot(*bar, "-", color="white", linewidth=2.5, path_effects=dark_edge, solid_capstyle="butt")
-        style = {"color": "white", "fontsize": 8, "ha": "right", "va": "bottom", "path_effects": dark_edge}
-        axes.text(right, y - 0.015 * height, f"{_SCALE_BAR_MM} mm", **style)

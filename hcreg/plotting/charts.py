@@ -1,4 +1,4 @@
-"""Charts of a run: its training, its predictions and its errors."""
+"""Charts of a run: its predictions and its errors."""
 
 from collections.abc import Mapping
 
@@ -25,51 +25,6 @@ from hcreg.plotting.canvas import (
     scatter_by_trimester,
     true_and_predicted_mm,
 )
-
-
-def history_curves(history_rows):
-    """Draw loss and mean absolute error against the epoch, training beside validation.
-
-    Parameters
-    ----------
-    history_rows : sequence of dict
-        Rows of ``history.csv``: ``epoch`` (from 1), ``loss``, ``mae_px`` and, where there was validation,
-        ``val_loss``, ``val_mae_px``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The best epoch, marked, has the lowest validation loss (the lowest training loss without validation):
-        its weights are the ones a run keeps.
-    """
-    rows = list(history_rows)
-    epochs = column_of(rows, "epoch")
-    figure, panels = new_figure(3.7, 1, 2)
-    judge = "val_loss" if "val_loss" in rows[0] else "loss"
-    losses = column_of(rows, judge)
-    best = int(np.nanargmin(losses)) if np.isfinite(losses).any() else None
-    names = (("loss", "loss (no unit)"), ("mae_px", "mean absolute error (px)"))
-    for axes, (name, label) in zip(panels, names):
-        curves = [("training", name, BLUE, "-"), ("validation", f"val_{name}", RED, "--")]
-        drawn = []
-        for series, column, colour, line in curves:
-            if column in rows[0]:
-                values = column_of(rows, column)
-                drawn.append(values)
-                axes.plot(epochs, values, line, color=colour, linewidth=1.8, label=series)
-                if best is not None and (series == "validation" or judge == "loss"):
-                    axes.plot(epochs[best], values[best], "o", color=colour, markersize=7, zorder=4)
-        if best is not None:
-            label_best = f"best epoch: {epochs[best]:.0f}"
-            axes.axvline(epochs[best], color=GREY, linestyle=":", linewidth=1.4, label=label_best)
-        everything = np.concatenate(drawn)
-        everything = everything[np.isfinite(everything)]
-        if everything.size and everything.min() > 0 and everything.max() > 30 * everything.min():
-            axes.set_yscale("log")
-        dress(axes, "epoch", label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(fontsize=10, frameon=False)
-    return figure
 
 
 def actual_against_predicted(rows):
@@ -193,8 +148,8 @@ def bland_altman(rows):
 
     Parameters
     ----------
-    rows : sequence of dict
-        The per-subject table, at least three images.
+    rows : sequence of dict, or mapping of str to sequence of dict
+        The per-subject table, at least three images. Of several runs by their names, a panel each on one scale.
 
     Returns
     -------
@@ -205,9 +160,20 @@ def bland_altman(rows):
     --------
     hcreg.statistics.bland_altman : where the numbers come from.
     """
+    runs = rows if isinstance(rows, Mapping) else {"": rows}
+    figure, panels = new_figure(4.4, 1, len(runs), sharex=True, sharey=True)
+    for axes, (name, run_rows) in zip(panels, runs.items()):
+        remark = _draw_agreement(axes, run_rows)
+        label = ERROR_LABEL if axes is panels[0] else ""
+        dress(axes, "mean of true and predicted HC (mm)", label, f"{name}{remark}".strip())
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
+    return figure
+
+
+def _draw_agreement(axes, rows):
     rows, y_true_mm, y_pred_mm, remark = true_and_predicted_mm(rows)
     result = statistics.bland_altman(y_pred_mm, y_true_mm)
-    figure, (axes,) = new_figure(4.4)
     scatter_by_trimester(axes, rows, (y_true_mm + y_pred_mm) / 2, y_pred_mm - y_true_mm)
     axes.axhline(0, color="black", linewidth=0.8)
     lines = (
@@ -220,10 +186,7 @@ def bland_altman(rows):
         axes.axhline(value_mm, color=colour, linestyle=line, linewidth=1.6)
         text = f" {name}\n {value_mm:+.1f} mm".replace("-", "−")
         axes.annotate(text, (1, value_mm), xycoords=("axes fraction", "data"), fontsize=10, color="black", va="center")
-    dress(axes, "mean of true and predicted HC (mm)", ERROR_LABEL, remark.strip())
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
-    return figure
+    return remark
 
 
 def _absolute_error_boxes(rows, column, name_of, colour_of):

@@ -8,9 +8,9 @@ from hcreg.plotting.charts import (
     error_by_trimester,
     fold_spread,
     head_circumference_distribution,
-    history_curves,
     residuals,
 )
+from hcreg.plotting.history import history_curves
 
 
 def regression_figures(rows, history_rows=None, parts=None, load_image=None, load_ellipse=None, num_cases=6):

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import time
 
 import cv2
 import numpy as np
@@ -162,16 +161,6 @@ class TestFitEllipse:
             unscaled.append(fit_ellipse_points(arc_mm / spacing_mm).circumference_mm(spacing_mm))
         truth = 40 * np.pi
         assert np.abs(np.subtract(scaled, truth)).mean() < 0.6 * np.abs(np.subtract(unscaled, truth)).mean()
-
-    def test_fits_200_full_size_masks_a_second(self):
-        masks = [head.mask(FULL_SHAPE) for head in random_heads(20)]
-        rates = []
-        for _ in range(3):
-            start = time.perf_counter()
-            for mask in masks:
-                head_circumference_mm(mask, PIXEL_SIZE_MM)
-            rates.append(len(masks) / (time.perf_counter() - start))
-        assert max(rates) > 200
 
     @PROPERTIES
     @given(st.integers(0, 10_000), st.integers(1, 24), st.integers(1, 24), st.sampled_from(geometry.FIT_METHODS))

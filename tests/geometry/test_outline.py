@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from hcreg.geometry import Ellipse, HeadOutline, fit_ellipse, measure_mask, outline, require_mask_of
 
-PROPERTIES = settings(deadline=None, derandomize=True, max_examples=100)
+PROPERTIES = settings(deadline=None, derandomize=True, max_examples=50)
 
 SHAPE = (200, 300)
 HEAD = Ellipse(160.0, 90.0, 70.0, 50.0, 0.4)
@@ -169,12 +169,11 @@ class TestMeasureMask:
         found = measure_mask(coverage, spacing_mm)
         assert found.hc_mm == pytest.approx(spacing_mm * found.hc_px, rel=1e-9)
 
-    def test_noise_does_not_keep_the_original_rule_busy(self):
-        salt = np.random.default_rng(0).random((540, 800), dtype=np.float32) < 0.02
-        mask = HEAD.mask((540, 800))
-        expected = measure_mask(mask, postprocess=False).hc_px
-        found = measure_mask(mask | (salt & ~cv2.dilate(mask.view(np.uint8), np.ones((9, 9))).view(bool)), 1.0, False)
-        assert expected < found.hc_px < 3 * expected
+    def test_original_leaves_salt_noise_out(self):
+        salt = np.random.default_rng(0).random(SHAPE) < 0.01
+        around = cv2.dilate(HEAD.mask(SHAPE).view(np.uint8), np.ones((9, 9), np.uint8)).view(bool)
+        found = measure_mask(HEAD.mask(SHAPE) | (salt & ~around), postprocess=False)
+        assert found.hc_px == pytest.approx(measure_mask(HEAD.mask(SHAPE)).hc_px, rel=1e-6)
 
     @pytest.mark.parametrize(
         ("mask", "words"),

@@ -21,7 +21,7 @@ def heads(image_shape=(540, 800)):
     """Heads of HC18's sizes and proportions that lie wholly inside the image."""
     generator = np.random.default_rng(0)
     height, width = image_shape
-    for hc_px in HC_PX * 8:
+    for hc_px in HC_PX * 3:
         while True:
             ratio = generator.uniform(0.66, 0.96)
             unit = Ellipse.from_axes(0, 0, 1, ratio, generator.uniform(0, math.pi))

@@ -8,6 +8,7 @@ Run by `experiments.benchmarks.segmentation` under a Python that has PyTorch and
 import json
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -114,10 +115,8 @@ def load(model, weights):
             state[f"{layer}.weight"] = torch.from_numpy(weights[name]).permute(3, 2, 0, 1).contiguous()
         else:
             state[f"{layer}.{of_keras.get(variable, variable)}"] = torch.from_numpy(weights[name])
-    batch_counts = {f"{name}.num_batches_tracked" for name, part in model.named_modules() if hasattr(part, "eps")}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if set(missing) - batch_counts or unexpected:
-        raise ValueError(f"the weights lack {sorted(set(missing) - batch_counts)} and have {unexpected} besides")
+    counters = {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    model.load_state_dict({**state, **counters})
 
 
 class Trainee:
@@ -137,9 +136,7 @@ class Trainee:
         load(self.model, weights)
         self.model.to(memory_format=self.format)
         self.run = torch.compile(self.model) if variant == "compiled" else self.model
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=LEARNING_RATE, eps=KERAS_ADAM_EPSILON, fused=True
-        )
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, eps=KERAS_ADAM_EPSILON, fused=True)
 
     def tensor(self, images):
         """A tensor (batch, channels, height, width) of an array (batch, height, width, channels)."""
@@ -174,7 +171,7 @@ def main(arguments):
     -----
     The first line out tells the versions. Then for each request of ``variant`` and ``do``: "train" or "predict" with
     ``repeats``, answered by the seconds of each call; "mask" with a ``path`` to save the predicted masks at; "losses"
-    with ``repeats``, the losses of so many steps of a fresh network without dropout.
+    with ``repeats`` and ``batch``, the losses of so many steps of a fresh network without dropout on so many images.
     """
     weights_path, data_path, num_threads = arguments
     torch.set_num_threads(int(num_threads))
@@ -199,7 +196,8 @@ def main(arguments):
         variant, do = request["variant"], request["do"]
         if do == "losses":
             trainee = Trainee(variant, weights, filters, dropout_rate=0.0)
-            _answer([trainee.train(images, masks) for _ in range(request["repeats"])])
+            few = images[: request["batch"]], masks[: request["batch"]]
+            _answer([trainee.train(*few) for _ in range(request["repeats"])])
             continue
         if variant not in trainees:
             trainees[variant] = Trainee(variant, weights, filters, dropout_rate)
@@ -208,7 +206,7 @@ def main(arguments):
             np.save(request["path"], trainee.predict(images))
             _answer(request["path"])
             continue
-        step = {"train": lambda: trainee.train(images, masks), "predict": lambda: trainee.predict(images)}[do]
+        step = {"train": partial(trainee.train, images, masks), "predict": partial(trainee.predict, images)}[do]
         seconds = []
         for _ in range(request["repeats"]):
             started = time.perf_counter()

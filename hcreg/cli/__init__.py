@@ -1,7 +1,19 @@
-"""The command ``hcreg``: quickstart, check, measure."""
+"""The command ``hcreg``: quickstart, check, measure.
+
+::
+
+    hcreg quickstart --data HC18
+    hcreg check HC18
+    hcreg measure image.png --pixel-size-mm 0.12 --model runs/hc18
+
+With the run of a segmentation network, the unlabelled test images of the HC18 challenge give its submission, and every
+predicted mask can be looked at::
+
+    hcreg measure test_set/*.png --pixel-size-csv test_set_pixel_size.csv --model runs/unet/fold_0 \
+        --submission submission.csv --masks masks --output measured.csv
+"""
 
 import argparse
-import csv
 import faulthandler
 import os
 import sys
@@ -75,8 +87,9 @@ def _parser():
     measure = commands.add_parser(
         "measure",
         help="measure the head in new images",
-        description="Measure the head circumference in ultrasound images with a trained run. Without --output the "
-        "table is printed.",
+        description="Measure the head circumference in ultrasound images with a trained run, of a direct regressor or "
+        "of a segmentation network. Without --output the table is printed; a segmentation network's has the fitted "
+        "ellipse too, in pixels. Images that could not be measured are listed, and the exit status is then 1.",
     )
     measure.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     measure.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model")
@@ -95,6 +108,20 @@ def _parser():
     )
     measure.add_argument("--coverage", type=float, default=0.9, help="of the interval (default: %(default)s)")
     measure.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .json file instead of printing")
+    measure.add_argument(
+        "--submission",
+        type=Path,
+        metavar="FILE",
+        help="with a segmentation network: write the ellipses in mm as the CSV that the HC18 challenge takes; only "
+        "whole, nothing is written if an image has none",
+    )
+    measure.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="with a segmentation network: write each image's mask (PNG of 0 and 255, of the image's size and name) "
+        "into this folder, and the image with its outline into its subfolder overlays",
+    )
     measure.set_defaults(command=_measure)
     return parser
 
@@ -147,102 +174,6 @@ def _check(options):
 
 
 def _measure(options):
-    if options.output is not None and options.output.suffix not in (".csv", ".json"):
-        raise ValueError(f"--output takes a file ending in .csv or .json. Received: {options.output}.")
-    if not 0 < options.coverage < 1:
-        raise ValueError(f"--coverage takes a number between 0 and 1. Received: {options.coverage}.")
-    sizes = _pixel_sizes(options)
-    from hcreg.measurement import TrainedRegressor
+    from hcreg.cli.measure_command import measure
 
-    regressor = TrainedRegressor(options.model)
-    measurements, failures = [], []
-    for path, size in zip(options.images, sizes):
-        try:
-            measurements.append((path, regressor.measure(path, size, options.coverage)))
-        except (ValueError, OSError) as error:
-            failures.append(f"{error}")
-    rows = [_measurement_row(path, measurement) for path, measurement in measurements]
-    for note in _notes(regressor, measurements):
-        print(f"note: {note}", file=sys.stderr)
-    if options.output is None or not rows:
-        _print_rows(rows)
-    elif options.output.suffix == ".json":
-        from hcreg.files import write_json
-
-        write_json(options.output, rows)
-    else:
-        from hcreg.files import write_rows
-
-        write_rows(options.output, rows)
-    for failure in failures:
-        print(f"not measured: {failure}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} of {len(options.images)} image(s) could not be measured", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _notes(regressor, measurements):
-    if regressor.trained_on_synthetic:
-        yield f"{regressor.folder} was trained on synthetic images: what it says of a real one is no measurement"
-    if any(measurement.interval_mm[1] == float("inf") for _, measurement in measurements):
-        yield (
-            f"the interval is infinite: the run's {len(regressor.scores_px)} validation images are too few for this "
-            "coverage; ask for less with --coverage"
-        )
-    for path, measurement in measurements:
-        if measurement.hc_mm <= 0:
-            yield f"{path}: no head has {measurement.hc_mm:.1f} mm; the network learned too little"
-
-
-def _pixel_sizes(options):
-    if options.pixel_size_csv is None:
-        return [options.pixel_size_mm] * len(options.images)
-    try:
-        with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
-            table = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{options.pixel_size_csv} is not a CSV file of text ({error}).") from error
-    names = {name.replace(" ", ""): name for name in (table[0] if table else {}) if name}
-    if not {"filename", "pixelsize(mm)"} <= set(names):
-        raise ValueError(
-            f"{options.pixel_size_csv} needs the columns 'filename' and 'pixel size(mm)' and at least one row. "
-            f"Found: {', '.join(names.values()) or 'nothing'}."
-        )
-    sizes = {(row[names["filename"]] or "").strip(): row[names["pixelsize(mm)"]] for row in table}
-    missing = [path.name for path in options.images if path.name not in sizes]
-    if missing:
-        raise ValueError(f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}.")
-    found = []
-    for path in options.images:
-        try:
-            found.append(float(sizes[path.name]))
-        except (TypeError, ValueError) as error:  # None where the line ends early
-            raise ValueError(
-                f"{options.pixel_size_csv}: the pixel size of {path.name} is not a number: {sizes[path.name]!r}."
-            ) from error
-    return found
-
-
-def _measurement_row(path, measurement):
-    return {
-        "filename": str(path),
-        "hc_mm": measurement.hc_mm,
-        "hc_px": measurement.hc_px,
-        "interval_low_mm": measurement.interval_mm[0],
-        "interval_high_mm": measurement.interval_mm[1],
-        "coverage": measurement.coverage,
-        "gestational_age_weeks": measurement.gestational_age_weeks,
-    }
-
-
-def _print_rows(rows):
-    if not rows:
-        return
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow([f"{value:.2f}" if isinstance(value, float) else value for value in row.values()])
-
-
-if __name__ == "__main__":
-    console()
+    return measure(options)

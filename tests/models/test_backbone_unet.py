@@ -1,0 +1,393 @@
+"""U-Nets on any backbone: which maps are the skips, weights, seeds, freezing, training, each error in its words."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import hcreg
+from hcreg import losses
+from hcreg.geometry import Ellipse
+from hcreg.models import backbone_unet
+from hcreg.models.backbone_unet import skips_of
+
+SHAPE = (32, 64, 3)
+ELLIPSE = Ellipse(32.0, 16.0, 18.0, 11.0, 0.3)
+NARROW = (8, 8, 4, 4, 4)
+
+# Beginning of the name and channels of each skip, deepest first; InceptionV3 and Xception number most layers as built.
+SKIPS = {
+    "VGG19": [("block5_conv4", 512), ("block4_conv4", 512), ("block3_conv4", 256), ("block2_conv2", 128)],
+    "ResNet50": [
+        ("conv4_block6_out", 1024),
+        ("conv3_block4_out", 512),
+        ("conv2_block3_out", 256),
+        ("conv1_relu", 64),
+    ],
+    "ResNet50V2": [
+        ("conv4_block6_1_relu", 256),
+        ("conv3_block4_1_relu", 128),
+        ("conv2_block3_1_relu", 64),
+        ("conv1_conv", 64),
+    ],
+    "DenseNet121": [("pool4_conv", 512), ("pool3_conv", 256), ("pool2_conv", 128), ("conv1_relu", 64)],
+    "MobileNet": [
+        ("conv_pw_11_relu", 512),
+        ("conv_pw_5_relu", 256),
+        ("conv_pw_3_relu", 128),
+        ("conv_pw_1_relu", 64),
+    ],
+    "MobileNetV2": [
+        ("block_13_expand_relu", 576),
+        ("block_6_expand_relu", 192),
+        ("block_3_expand_relu", 144),
+        ("block_1_expand_relu", 96),
+    ],
+    "MobileNetV3Small": [],
+    "EfficientNetB0": [
+        ("block6a_expand_activation", 672),
+        ("block4a_expand_activation", 240),
+        ("block3a_expand_activation", 144),
+        ("block2a_expand_activation", 96),
+    ],
+    "EfficientNetV2B0": [],
+    "Xception": [],
+    "InceptionV3": [],
+    "InceptionResNetV2": [],
+    "NASNetMobile": [],
+    "ConvNeXtTiny": [],
+}
+
+
+def mobilenet(**arguments):
+    """A quick encoder: MobileNet at a quarter of its width."""
+    usual = {"input_shape": SHAPE, "alpha": 0.25, "decoder_filters": NARROW, "seed": 0}
+    return backbone_unet("MobileNet", **{**usual, **arguments})
+
+
+def bare_mobilenet(shape=SHAPE):
+    return keras.applications.MobileNet(include_top=False, weights=None, input_shape=shape, alpha=0.25)
+
+
+def tapped(model, name, images):
+    return np.asarray(keras.Model(model.input, model.get_layer(name).output)(images))
+
+
+def joined(model, stage):
+    """The operation whose maps a stage joins, before any padding, or None."""
+    operations = {operation.name: operation for operation in model.operations}
+    if f"decoder{stage}_concat" not in operations:
+        return None
+    made_by = {id(operation.output): operation for operation in model.operations}
+    operation = made_by[id(operations[f"decoder{stage}_concat"].input[1])]
+    return made_by[id(operation.input)] if operation.name.endswith("_skip_padding") else operation
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def targets():
+    masks = np.repeat(ELLIPSE.coverage(SHAPE[:2])[None, ..., None], 2, axis=0)
+    return {"mask": masks, "hc_fraction": np.full((2, 1), 0.3, "float32")}
+
+
+# Any backbone
+
+
+@pytest.mark.parametrize("name", SKIPS)
+def test_every_family_has_its_skips_and_runs(name):
+    side = 96 if "Inception" in name else 64  # those two refuse less than 75 px
+    model = backbone_unet(name, (side, side, 1), decoder_filters=NARROW)
+    found = [joined(model, stage) for stage in (1, 2, 3, 4)]
+    expected = [None if skip is None else skip[1] for skip in SKIPS[name]]
+    assert [operation and operation.output.shape[-1] for operation in found] == expected
+    for operation, skip in zip(found, SKIPS[name], strict=True):
+        assert operation is None or operation.name.startswith(skip[0])
+    sizes = [model.get_layer(f"decoder{stage}_conv1").output.shape[1:3] for stage in (1, 2, 3, 4, 5)]
+    assert sizes == [(side // 2**level,) * 2 for level in (4, 3, 2, 1, 0)]
+    assert model.name == f"{name.lower()}_unet"
+    mask = np.asarray(model(np.random.default_rng(0).uniform(0, 255, (1, side, side, 1)).astype("float32")))
+    assert mask.shape == (1, side, side, 1)
+    assert np.isfinite(mask).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (96, 64), (128, 192)], ids=str)
+@pytest.mark.parametrize("name", ["ResNet50V2", "MobileNetV3Small"])
+def test_skips_do_not_depend_on_the_size(name, shape):
+    """Padding before a stride makes 6 px out of 4, and squeeze-and-excitation 1 px out of any: neither is the skip."""
+    body = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(*shape, 1))
+    skips = skips_of(body)
+    assert {level: maps.shape[1:3] for level, maps in skips.items()} == {
+        level: (shape[0] // 2**level, shape[1] // 2**level) for level in (1, 2, 3, 4)
+    }
+    assert [skips[level].shape[-1] for level in (4, 3, 2, 1)] == [channels for _, channels in SKIPS[name]]
+
+
+def test_unpadded_maps_are_padded_on_all_sides():
+    model = backbone_unet("Xception", (64, 64, 1), decoder_filters=NARROW)
+    padding = model.get_layer("decoder4_skip_padding")
+    assert padding.input.shape[1:3] == (29, 29)  # (64 - 1) // 2 = 31, and 2 less by an unpadded 3x3 convolution
+    assert padding.padding == ((1, 2), (1, 2))
+    maps = np.asarray(keras.Model(model.input, [padding.input, padding.output])(np.ones((1, 64, 64, 1)))[0])
+    padded = tapped(model, "decoder4_skip_padding", np.ones((1, 64, 64, 1)))
+    np.testing.assert_array_equal(padded[:, 1:30, 1:30], maps)
+    assert np.abs(padded).sum() == pytest.approx(np.abs(maps).sum(), rel=1e-5)
+
+
+def test_structure():
+    model = mobilenet()
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    assert [layer.name for layer in model.layers if layer.name.startswith("decoder1")] == [
+        f"decoder1_{part}" for part in ["upsampling", "concat", "conv1", "bn1", "relu1", "conv2", "bn2", "relu2"]
+    ]
+    assert [model.get_layer(f"decoder{stage}_conv2").filters for stage in (1, 2, 3, 4, 5)] == list(NARROW)
+    assert (model.get_layer("mask_logits").kernel_size, model.layers[-1].name) == ((3, 3), "mask")
+    assert not model.compiled
+
+
+def test_options_reach_the_backbone():
+    names = [layer.name for layer in backbone_unet("MobileNetV3Small", (32, 32, 3), include_preprocessing=False).layers]
+    assert "rescaling" not in " ".join(names)
+    assert "rescaling" in " ".join(layer.name for layer in backbone_unet("MobileNetV3Small", (32, 32, 3)).layers)
+
+
+def test_softmax_of_several_classes(images):
+    mask = np.asarray(mobilenet(classes=3, activation="softmax")(images))
+    np.testing.assert_allclose(mask.sum(axis=-1), np.ones((2, 32, 64)), rtol=1e-5)
+
+
+# Skips by name
+
+
+def test_named_skips_are_joined():
+    names = ("conv_pw_7_relu", "conv_dw_5_relu", None, "conv1_relu")
+    model = mobilenet(skips=names)
+    assert [operation and operation.name for operation in (joined(model, stage) for stage in (1, 2, 3, 4))] == list(
+        names
+    )
+    assert "decoder3_concat" not in [layer.name for layer in model.layers]
+
+
+def test_the_automatic_skips_by_name_are_the_same_network(images):
+    names = [name for name, _ in SKIPS["MobileNet"]]
+    np.testing.assert_array_equal(mobilenet(skips=names)(images), mobilenet()(images))
+
+
+@pytest.mark.parametrize(
+    ("skips", "words"),
+    [
+        (("conv1_relu",), r"skips has four entries, deepest first: .*Received: \('conv1_relu',\)"),
+        ("conv", r"skips has four entries, deepest first: .*Received: 'conv'"),
+        (("conv_pw_11_rel", None, None, None), r"MobileNet has no layer 'conv_pw_11_rel', .*Nearest: conv_pw_11_relu"),
+        (
+            ("conv_pw_1_relu", None, None, "conv_pw_11_relu"),
+            r"skip of 1/16 of the input's size has 2 x 4 px, .*'conv_pw_1_relu', of shape \(None, 16, 32, 16\)",
+        ),
+        ((None, None, None, "conv_pad_2"), r"skip of 1/2 of the input's size has 16 x 32 px, .*\(None, 17, 33, 16\)"),
+    ],
+)
+def test_unusable_skips_are_refused(skips, words):
+    with pytest.raises(ValueError, match=words):
+        mobilenet(skips=skips)
+
+
+# Weights, seeds
+
+
+@pytest.fixture
+def bare_weights(tmp_path):
+    bare = bare_mobilenet()
+    path = tmp_path / "mobilenet.weights.h5"
+    bare.save_weights(path)
+    return bare, path
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_weights_of_a_path_survive_the_seed(seed, bare_weights, images):
+    bare, path = bare_weights
+    model = mobilenet(weights=path, seed=seed)
+    np.testing.assert_array_equal(tapped(model, "conv_pw_13_relu", images), bare(images))
+
+
+def test_the_seed_draws_the_decoder_whatever_the_encoder(bare_weights):
+    _, path = bare_weights
+    loaded, random, other = mobilenet(weights=path), mobilenet(), mobilenet(seed=1)
+    for name in ("decoder1_conv1", "decoder5_conv2", "mask_logits"):
+        kernel = random.get_layer(name).get_weights()[0]
+        np.testing.assert_array_equal(loaded.get_layer(name).get_weights()[0], kernel)
+        assert not np.array_equal(other.get_layer(name).get_weights()[0], kernel)
+
+
+def test_equal_seeds_give_equal_weights(images):
+    for a, b in zip(mobilenet(seed=1).get_weights(), mobilenet(seed=1).get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(mobilenet(seed=1)(images), mobilenet(seed=2)(images))
+
+
+def test_real_densenet121_weights(densenet121_weights):
+    shape = (64, 64, 3)
+    model, other = (backbone_unet("DenseNet121", shape, weights=densenet121_weights, seed=seed) for seed in (1, 2))
+    bare = keras.applications.DenseNet121(include_top=False, weights=str(densenet121_weights), input_shape=shape)
+    stored = bare.get_layer("conv1_conv").get_weights()[0]
+    np.testing.assert_array_equal(model.get_layer("conv1_conv").get_weights()[0], stored)
+    np.testing.assert_array_equal(other.get_layer("conv1_conv").get_weights()[0], stored)
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype("float32")
+    np.testing.assert_allclose(tapped(model, "relu", image), bare(image), atol=1e-5)
+    assert np.std(bare(image)) > 0.1  # trained weights respond; a file of zeros would not
+    first, second = (net.get_layer("decoder1_conv1").get_weights()[0] for net in (model, other))
+    assert not np.array_equal(first, second)
+    assert first.std() > 0
+
+
+def test_a_missing_weights_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No weight file at .*absent\.weights\.h5\. weights is None"):
+        mobilenet(weights=tmp_path / "absent.weights.h5")
+
+
+def test_weights_of_another_backbone_are_refused(bare_weights):
+    with pytest.raises(ValueError, match=r"mobilenet\.weights\.h5 does not fit ResNet50 without top layers"):
+        backbone_unet("ResNet50", SHAPE, weights=bare_weights[1])
+
+
+# Freezing
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_frozen_encoder_stays_as_it_is(trainable, seed, images, targets):
+    model = mobilenet(trainable_backbone=trainable, seed=seed)
+    encoder = [layer for layer in model.layers if layer.weights and not layer.name.startswith(("decoder", "mask"))]
+    before = [layer.get_weights() for layer in encoder]
+    statistics = model.get_layer("decoder1_bn1").get_weights()[2]
+    model.compile(keras.optimizers.SGD(0.1), losses.Dice())
+    model.train_on_batch(images + 2.0, targets["mask"])
+    moved = [
+        layer.name
+        for layer, weights in zip(encoder, before, strict=True)
+        if not all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), weights, strict=True))
+    ]
+    assert len(encoder) == 54  # 27 convolutions and as many normalisations
+    assert len(moved) == (54 if trainable else 0)
+    assert not np.array_equal(model.get_layer("decoder1_bn1").get_weights()[2], statistics)
+
+
+# The ellipse
+
+
+@pytest.mark.parametrize("names", [("mask",), ("hc_fraction",), ("mask", "hc_fraction")], ids="+".join)
+def test_each_loss_alone_reaches_the_first_convolution(names, images, targets):
+    loss = {"mask": losses.DiceCrossEntropy(), "hc_fraction": losses.RelativeError()}
+    model = mobilenet(head="ellipse")
+    assert model.output_shape == {"mask": (None, 32, 64, 1), "hc_fraction": (None, 1)}
+    kernel = model.get_layer("conv1").get_weights()[0]
+    model.compile(keras.optimizers.Adam(1e-3), {name: loss[name] for name in names})
+    history = model.fit(images, {name: targets[name] for name in names}, epochs=1, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    moved = np.abs(model.get_layer("conv1").get_weights()[0] - kernel)
+    assert (moved > 0).mean() > 0.9
+
+
+def test_keras_file_gives_the_same_outputs(images, tmp_path):
+    model = mobilenet(head="ellipse")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")(images)
+    for name, value in model(images).items():
+        np.testing.assert_array_equal(loaded[name], value)
+
+
+def test_a_convnext_comes_back_from_its_keras_file(tmp_path):
+    """It has layers of Keras's own that are no built-in ones, and a skip that no layer makes but a plus."""
+    model = backbone_unet("ConvNeXtTiny", (32, 32, 1), decoder_filters=NARROW, seed=0)
+    model.save(tmp_path / "model.keras")
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype("float32")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(image), model(image))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_compiled_training_step(policy, images, targets):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = mobilenet(head="ellipse")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
+    model.compile("sgd", loss, jit_compile=True)
+    assert np.isfinite(model.train_on_batch(images, targets)).all()
+    output = model(images)
+    assert {keras.backend.standardize_dtype(value.dtype) for value in output.values()} == {"float32"}
+    assert model.get_layer("conv1").compute_dtype == ("float32" if policy == "float32" else "bfloat16")
+
+
+def test_jax_gives_the_same_outputs(images, tmp_path):
+    pytest.importorskip("jax")
+    model = mobilenet(head="ellipse")
+    model.save_weights(tmp_path / "whole.weights.h5")
+    np.save(tmp_path / "images.npy", images)
+    code = """
+import sys
+import keras, numpy as np
+from hcreg.models import backbone_unet
+assert keras.backend.backend() == "jax"
+folder = sys.argv[1]
+model = backbone_unet("MobileNet", (32, 64, 3), head="ellipse", alpha=0.25, decoder_filters=(8, 8, 4, 4, 4))
+model.load_weights(f"{folder}/whole.weights.h5")
+np.savez(f"{folder}/jax.npz", **model.predict(np.load(f"{folder}/images.npy"), verbose=0))
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        cwd=Path(hcreg.__file__).parent.parent,
+        check=True,
+        timeout=300,
+    )
+    expected = model(images)
+    with np.load(tmp_path / "jax.npz") as output:
+        assert set(output) == {"mask", "hc_fraction"}
+        for name in output:
+            np.testing.assert_allclose(output[name], expected[name], atol=1e-4)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"input_shape": (48, 100, 3)}, r"mobilenet_unet halves its input 5 times: .*of 32\. .*nearest, 64 x 96\."),
+        (
+            {"input_shape": (None, 64, 3)},
+            r"input_shape is \(height, width, channels\) in whole numbers.*\(None, 64, 3\)",
+        ),
+        ({"input_shape": (32, 64, 1), "weights": "imagenet"}, r"MobileNet expects 3 channels\. .*numpy\.repeat"),
+        ({"decoder_filters": (8, 8, 8)}, r"decoder_filters has five numbers, deepest first\. Received: \(8, 8, 8\)"),
+        ({"head": "gap"}, r'ends with head="mask" or head="ellipse"\. Received: \'gap\''),
+        ({"classes": 0}, r"mobilenet_unet needs a whole number of classes, 1 or more\. Received: 0"),
+        ({"head": "ellipse", "classes": 3}, r'head="ellipse" measures one mask, .*Received: classes=3'),
+        ({"activation": "softmax"}, r"a single class is 1 everywhere\. Received: classes=1"),
+    ],
+)
+def test_wrong_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        mobilenet(**arguments)
+
+
+@pytest.mark.parametrize(("name", "words"), [("densenet12", "Nearest: .*DenseNet121"), (7, "Received: 7. Known: ")])
+def test_an_unknown_backbone_is_refused(name, words):
+    with pytest.raises(ValueError, match=words):
+        backbone_unet(name, SHAPE)
+
+
+def test_wrong_outputs_are_refused_before_anything_is_downloaded(monkeypatch):
+    def fetched(*arguments, **keywords):
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr("hcreg.models.backbone_unet.backbone_body", fetched)
+    with pytest.raises(ValueError, match="whole number of classes"):
+        mobilenet(classes=0, weights="imagenet")
