@@ -57,7 +57,7 @@ def fit(
     loss : keras.losses.Loss, or dict of them by output
         Outputs without a loss are not trained on.
     loss_weights : dict of str to float, optional
-        Weights of several losses in their sum.
+        Weights of several losses in their sum; 1 where none is given.
     learning_rate : float
     schedule : {"constant", "cosine"}
         Cosine falls to zero over `epochs`, after a warm-up over the first 5 % of the steps.
@@ -99,6 +99,8 @@ def fit(
     if epochs < 1 or patience < 1:
         raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
+    if loss_weights:  # Keras wants one for each loss
+        loss_weights = {name: loss_weights.get(name, 1.0) for name in loss}
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, loss_weights=loss_weights, metrics=_metrics(model))
     keeper = _Keeper(folder, patience, target_scale_px, learning_rate)
     keeper.restore(model)
