@@ -62,8 +62,13 @@ def predict_rows(model, batches, fold, constant):
     -------
     list of dict
         Columns of ``predictions.csv`` but the interval. Pixels are the image's own. Of a segmentation network the
-        prediction is its own circumference where it gives one, else the fitted ellipse's; the columns of
-        `hcreg.mask_measures.mask_columns` follow, and ``y_pred_mm`` is NaN where ``failure`` says why.
+        prediction is its own circumference where it gives one, else the fitted ellipse's, which is NaN where
+        ``failure`` says why; the columns of `hcreg.mask_measures.mask_columns` follow.
+
+    Raises
+    ------
+    ValueError
+        If a mask is predicted for an image whose annotation was not read.
     """
     images, _ = batches.arrays()
     outputs = model.predict(images, batch_size=batches.batch_size, verbose=0)
@@ -99,6 +104,11 @@ def predict_rows(model, batches, fold, constant):
 
 def _mask_columns(probabilities, cache, index):
     placement, record = cache.placements[index], cache.records[index]
+    if cache.ellipses[index] is None:
+        raise ValueError(
+            f"{record.subject_id}: a predicted mask is compared with the annotated ellipse. Make the cache with "
+            "with_ellipses=True."
+        )
     to_frame = np.vstack([placement.matrix_to(REFERENCE_SHAPE), [0.0, 0.0, 1.0]])
     reference = cache.ellipses[index].transformed(np.linalg.inv(to_frame)[:2])
     return mask_columns(probabilities, reference, placement.image_shape, float(record.pixel_size_mm))
@@ -319,7 +329,7 @@ def _of_masks(rows):
 
 
 def _is_of_mask(column):
-    return column.startswith(("ellipse_", "hc_", "failure", *MASK_MEANS[:2], "hausdorff", "boundary_distance"))
+    return column.startswith(("ellipse_", "hc_", "failure", "dice", "jaccard", "hausdorff", "boundary_distance"))
 
 
 def _of_route(name, route):

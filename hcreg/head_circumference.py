@@ -40,7 +40,7 @@ class Recipe:
     loss : keras.losses.Loss, or dict of them by output ("mask", "hc_fraction")
         Outputs without a loss are not trained on.
     loss_weights : dict of str to float
-        Of several losses in their sum; 1 each by default.
+        Of several losses in their sum, by output; 1 each by default.
     build_arguments : dict
         Arguments of `build` beside ``input_shape`` and ``seed``.
     input_shape : tuple of int (height_px, width_px, channels)

@@ -48,16 +48,16 @@ def fit(
         Uncompiled; its outputs are a head circumference over `target_scale_px` ("hc_fraction"), a mask ("mask"), or a
         dict of both.
     training : hcreg.datasets.batches.Batches
-        Serves targets of the same names. Or any `keras.utils.PyDataset` of one worker with attributes ``batch_size`` and ``epoch``; the latter is set
-        before each epoch, from 0.
+        Serves targets of the same names. Or any `keras.utils.PyDataset` of one worker with attributes ``batch_size``,
+        ``num_batches`` and ``epoch``; the latter is set before each epoch, from 0.
     validation : tuple of ndarray (images, targets)
     folder : path-like
         Where ``checkpoint.weights.h5`` (best weights), ``history.csv`` and, until training ends,
         ``training_state.npz`` go. If a state is there, training goes on from it.
     loss : keras.losses.Loss, or dict of them by output
-        Outputs without a loss are not trained on.
+        Outputs without a loss are not trained on, and count nothing in ``val_loss``, by which the weights are chosen.
     loss_weights : dict of str to float, optional
-        Weights of several losses in their sum; 1 where none is given.
+        Weights of several losses in their sum, by output; 1 where none is given.
     learning_rate : float
     schedule : {"constant", "cosine"}
         Cosine falls to zero over `epochs`, after a warm-up over the first 5 % of the steps.
@@ -84,7 +84,7 @@ def fit(
     FloatingPointError
         If a loss is not finite, naming the epoch and what to do; the best weights so far stay in `folder`.
     ValueError
-        If the saved state does not fit the model.
+        If the saved state does not fit the model; if losses or their weights are not those of the model's outputs.
     OSError
         If the disk is full: the state and best weights of the epoch before stay intact.
 
@@ -99,9 +99,8 @@ def fit(
     if epochs < 1 or patience < 1:
         raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
-    if loss_weights:  # Keras wants one for each loss
-        loss_weights = {name: loss_weights.get(name, 1.0) for name in loss}
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, loss_weights=loss_weights, metrics=_metrics(model))
+    weights = _loss_weights(model, loss, loss_weights)
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, loss_weights=weights, metrics=_metrics(model))
     keeper = _Keeper(folder, patience, target_scale_px, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
@@ -190,23 +189,56 @@ def _learning_rate(schedule, learning_rate, num_steps):
     raise ValueError(f"A schedule is 'constant' or 'cosine'. Received: {schedule!r}.")
 
 
+def _loss_weights(model, loss, weights):
+    """A weight for each loss, as Keras wants; by the name of its output, where Keras may go by its position."""
+    outputs = outputs_of(model)
+    if isinstance(model.output, dict) and not isinstance(loss, dict):
+        raise ValueError(
+            f"The network has the outputs {', '.join(outputs)}: name the loss of each that is trained on, as in "
+            f"loss={{{outputs[0]!r}: ...}}. Received: {loss!r}."
+        )
+    trained = tuple(loss) if isinstance(loss, dict) else outputs
+    weights = weights or {}
+    for what, names, known in (("loss", trained, outputs), ("loss weight", tuple(weights), trained)):
+        unknown = [name for name in names if name not in known]
+        if unknown or (isinstance(loss, dict) and not trained):
+            raise ValueError(
+                f"Each {what} goes by the name of one of the outputs {', '.join(known or outputs)}. "
+                f"Received: {', '.join(unknown) or 'no name'}."
+            )
+    if not weights:
+        return None
+    return {name: float(weights.get(name, 1.0)) for name in trained}
+
+
 def _metrics(model):
     def metric_of(name):
-        return _dice_metric() if name == "mask" else keras.metrics.MeanAbsoluteError("mae")
+        if name == "mask":
+            return keras.metrics.MeanMetricWrapper(dice_score, name="dice_score")
+        return keras.metrics.MeanAbsoluteError("mae")
 
     metrics = {name: [metric_of(name)] for name in outputs_of(model)}
     return metrics if isinstance(model.output, dict) else next(iter(metrics.values()))
 
 
-def _dice_metric():
-    def dice_score(y_true, y_pred):
-        inside, found = (keras.ops.cast(mask > 0.5, "float32") for mask in (y_true, y_pred))
-        pixels = (1, 2)
-        total = keras.ops.sum(inside, pixels) + keras.ops.sum(found, pixels)
-        both_empty = keras.ops.cast(total == 0, "float32")
-        return keras.ops.mean((2 * keras.ops.sum(inside * found, pixels) + both_empty) / (total + both_empty), -1)
+@keras.saving.register_keras_serializable(package="hcreg")  # or a trained model's .keras file could not be read
+def dice_score(y_true, y_pred):
+    """Dice of each image's masks after a threshold at 0.5, for Keras to average over an epoch.
 
-    return keras.metrics.MeanMetricWrapper(dice_score, name="dice_score")
+    Parameters
+    ----------
+    y_true, y_pred : tensor of shape (batch, height, width, classes), in [0, 1]
+
+    Returns
+    -------
+    tensor of shape (batch,), in [0, 1]
+        One is best; two empty masks agree. The mean over the classes.
+    """
+    inside, found = (keras.ops.cast(mask > 0.5, "float32") for mask in (y_true, y_pred))
+    pixels = (1, 2)
+    total = keras.ops.sum(inside, pixels) + keras.ops.sum(found, pixels)
+    both_empty = keras.ops.cast(total == 0, "float32")
+    return keras.ops.mean((2 * keras.ops.sum(inside * found, pixels) + both_empty) / (total + both_empty), -1)
 
 
 class _Endless(keras.utils.PyDataset):

@@ -95,7 +95,9 @@ def trained_ellipse_run(segmentation_cache, tmp_path_factory):
 
     losses = {"mask": DiceCrossEntropy(), "hc_fraction": RelativeError()}
     # in so few steps, a heavier circumference would leave every mask empty
-    return _segmentation_run(segmentation_cache, tmp_path_factory, "ellipse", losses, {"hc_fraction": 0.02})
+    return _segmentation_run(
+        segmentation_cache, tmp_path_factory, "ellipse", losses, {"mask": 1.0, "hc_fraction": 0.02}
+    )
 
 
 def _segmentation_run(cache, tmp_path_factory, head, loss, loss_weights=None):

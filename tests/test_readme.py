@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hcreg.files import read_rows
@@ -30,10 +31,23 @@ def test_two_commands_stand_at_the_top_and_ci_runs_the_second():
             assert word in ci, f"{word} of README's test command is not in .ci/run"
 
 
+def python_blocks():
+    blocks = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", README)
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def test_segmentation_example_compiles_a_network_of_both_outputs():
+    names = {}
+    exec(python_blocks()[1], names)
+    network = names["network"]
+    images, masks = np.zeros((1, 128, 192, 1), np.float32), np.ones((1, 128, 192, 1), np.float32)
+    found = network.evaluate(images, {"mask": masks, "hc_fraction": np.ones((1, 1))}, verbose=0, return_dict=True)
+    assert np.isfinite(found["loss"])
+
+
 @pytest.mark.slow
 def test_python_example_runs_as_printed_but_for_its_size(tmp_path):
-    (code,) = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", README)
-    code = textwrap.dedent(code)
+    code, _ = python_blocks()
     assert "num_examinations=220" in code
     small = code.replace("num_examinations=220", "num_examinations=24").replace(
         'data="HC18_synthetic")', 'data="HC18_synthetic", epochs=1)'

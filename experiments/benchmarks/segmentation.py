@@ -175,7 +175,7 @@ def heads(input_shape, batch_size):
     rng = np.random.default_rng(0)
     height, width = input_shape[:2]
     ellipses = [
-        Ellipse(width / 2, height / 2, width * rng.uniform(0.2, 0.3), height * rng.uniform(0.2, 0.3), 0.3)
+        Ellipse.from_axes(width / 2, height / 2, width * rng.uniform(0.2, 0.3), height * rng.uniform(0.2, 0.3), 0.3)
         for _ in range(batch_size)
     ]
     masks = np.stack([ellipse.coverage((height, width)) for ellipse in ellipses])[..., None].astype(np.float32)

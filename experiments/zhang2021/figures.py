@@ -36,13 +36,14 @@ from experiments.zhang2021 import table7
 from experiments.zhang2021.protocol import ELLIPSE, FOLDER, REGRESSION, SEGMENTATION, best_network
 from hcreg import plotting, runs
 from hcreg.datasets import HC18
+from hcreg.files import read_rows
 from hcreg.tables import read_table
 from hcreg.tables.reading import read_validation
 from hcreg.training import BEST_WEIGHTS
 
 SMOKE_ROWS = ["unet_dice", "unet_ellipse", "vgg16_mae"]
-_NUM_CASES = 3  # in a figure: so many pictures of tissue stay below 400 kB
-_NUM_COLOURS = 128
+# in one figure: so many pictures of tissue in so many colours stay below 400 kB
+_NUM_CASES, _MOST_OVERLAYS, _NUM_COLOURS = 3, 5, 64
 _MOST_CURVES = 6
 _PICTURES = "no --data, so no image can be shown"
 
@@ -292,8 +293,9 @@ def _draw_overlays(keep, rows, predictions, material):
     subjects = typical_and_worst({row.name: predictions[row.name] for row in rows})
     for network, group in _by_network(rows).items():
         tables = {row.name: predictions[row.name] for row in group}
-        figure = plotting.overlays(tables, subjects, material.image, material.ellipse, material.mask)
-        keep(f"figure06_overlays_{network}", figure, num_colours=None)
+        for part, shown in _parts(tables, _MOST_OVERLAYS):
+            figure = plotting.overlays(shown, subjects, material.image, material.ellipse, material.mask)
+            keep(f"figure06_overlays_{network}{part}", figure, num_colours=_NUM_COLOURS)
 
 
 def _draw_post_processing(keep, name, predictions, material):
@@ -309,12 +311,10 @@ def _draw_post_processing(keep, name, predictions, material):
     else:
         masks = _masks_of(material, name)
         figure = plotting.post_processing(rows, material.image, masks, material.ellipse, _NUM_CASES)
-        keep("figure07_post_processing", figure, num_colours=None)
+        keep("figure07_post_processing", figure, num_colours=_NUM_COLOURS)
 
 
 def _draw_curves(keep, name, rows, folder, folds):
-    from hcreg.files import read_rows
-
     histories = {
         row.name if len(folds) == 1 else f"{row.name}, fold {fold}": read_rows(
             Path(folder) / row.name / f"fold_{fold}" / "history.csv"
@@ -322,11 +322,15 @@ def _draw_curves(keep, name, rows, folder, folds):
         for row in rows
         for fold in folds
     }
-    names = list(histories)
-    for start in range(0, len(names), _MOST_CURVES):
-        part = "" if start == 0 else f"_{start // _MOST_CURVES + 1}"
-        shown = {run: histories[run] for run in names[start : start + _MOST_CURVES]}
+    for part, shown in _parts(histories, _MOST_CURVES):
         keep(f"{name}{part}", plotting.learning_curves(shown))
+
+
+def _parts(items, most):
+    """A dict in parts of at most so many entries, each with what to add to its figure's name."""
+    names = list(items)
+    for start in range(0, len(names), most):
+        yield f"_{start // most + 1}" if start else "", {name: items[name] for name in names[start : start + most]}
 
 
 def _draw_cases(keep, figure_name, name, predictions, material):
@@ -339,7 +343,7 @@ def _draw_cases(keep, figure_name, name, predictions, material):
             continue
         masks = _masks_of(material, name) if "dice_ellipse" in predictions[name][0] else None
         figure = plotting.cases(predictions[name], material.image, material.ellipse, worst, _NUM_CASES, masks)
-        keep(f"{figure_name}_{kind}_cases_{name}", figure, num_colours=None)
+        keep(f"{figure_name}_{kind}_cases_{name}", figure, num_colours=_NUM_COLOURS)
 
 
 def _masks_of(material, name):

@@ -199,7 +199,10 @@ class Batches(keras.utils.PyDataset):
         if not 0 < self.target_scale_px < np.inf:
             raise ValueError(f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}.")
         if not self.targets or not set(self.targets) <= set(TARGETS):
-            raise ValueError(f"Targets are of {', '.join(TARGETS)}. Received: {targets!r}.")
+            raise ValueError(
+                f"Targets are a tuple of {', '.join(map(repr, TARGETS))}, the names of the network's output layers. "
+                f"Received: {targets!r}."
+            )
         if self.batch_size < 1:
             raise ValueError(f"A batch holds one image or more. Received: batch_size={batch_size!r}.")
         needing = "Augmentation" if spatial is not None else "A mask" if "mask" in self.targets else ""

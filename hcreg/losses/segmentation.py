@@ -4,7 +4,8 @@ All are called with ``y_true`` and ``y_pred`` of one shape (batch, height, width
 width, classes), values in [0, 1]: the share of a pixel inside the structure, and the network's probabilities
 (sigmoid), not logits. Sums run over the pixels of one image and one class, in float32 whatever comes in; classes
 are averaged, then Keras reduces over the batch. So `sample_weight` weighs images, and a batch's value is the mean of
-its images' values however they are grouped.
+its images' values however they are grouped. Under mixed precision give the last layer ``dtype="float32"``: bfloat16
+probabilities near 1 lie 0.004 apart, and a sigmoid that was rounded to 1 has no gradient.
 
 Below, p is a prediction, g the truth, N the number of pixels of one image.
 """
@@ -143,8 +144,8 @@ class Kappa(_MaskLoss):
     costs up to 1 for the first wrong pixel and 1 from there on.
 
     The paper's form of a perfect match is half the share of the foreground (precisely 1 - (1 - f/2) / (1 - 1/N)):
-    0.147 for 30 % of 300 pixels, 0.5 for a full mask; it is 0 for an empty one. Its minimum still is a large overlap.
-    On an anti-aliased truth the correct form hardens edges as `Dice` does.
+    0.147 for 30 % of 300 pixels, 0.5 for a full mask; it is 0 for an empty one. Its smallest value over
+    0/1 predictions is still the one at p = g. On an anti-aliased truth the correct form hardens edges as `Dice` does.
 
     References
     ----------

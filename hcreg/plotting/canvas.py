@@ -12,6 +12,8 @@ TRIMESTERS = {1: ("first trimester", BLUE, "o"), 2: ("second trimester", ORANGE,
 TRIMESTERS[3] = ("third trimester", GREEN, "^")
 UNKNOWN_TRIMESTER = ("trimester unknown", GREY, "D")
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
+SKY = "#56B4E9"  # of Okabe and Ito too, for lines on tissue, where the darker blue is lost
+FAILURE_COLOUR = "#B00000"
 
 WIDTH_INCH = 9.0  # 1170 pixels: sharp at the width of the report's text
 _DPI = 130
@@ -30,7 +32,7 @@ def save(figure, path, num_colours=None):
     figure : matplotlib.figure.Figure
     path : path-like
         Ends in ``.png``; missing folders are made.
-    num_colours : int, 2 to 256, optional
+    num_colours : int, 16 to 256, optional
         Write so many colours only: a picture of tissue then takes a third of the room.
 
     Returns
@@ -40,9 +42,11 @@ def save(figure, path, num_colours=None):
     Raises
     ------
     ValueError
-        If the path has another ending.
+        If the path has another ending, or the colours are too few or too many.
     """
     path = Path(path)
+    if num_colours is not None and not 16 <= num_colours <= 256:
+        raise ValueError(f"A picture is written in 16 to 256 colours. Received: num_colours={num_colours}.")
     if path.suffix.lower() != ".png":
         raise ValueError(f"Figures are written as PNG. Expected a path that ends in .png, received: {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,10 +55,19 @@ def save(figure, path, num_colours=None):
     else:
         figure.canvas.draw()
         picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-        # of Pillow's methods the one that does not sacrifice a thin coloured line to one grey more
-        picture = picture.quantize(num_colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        picture = picture.quantize(palette=_palette(picture, num_colours), dither=Image.Dither.NONE)
         picture.save(path, optimize=True)
     return path
+
+
+def _palette(picture, num_colours):
+    """Colours for a picture: those of lines and text as they are, the others where most of its pixels are."""
+    fixed = [int(colour[start : start + 2], 16) for colour in (*SERIES, SKY, FAILURE_COLOUR) for start in (1, 3, 5)]
+    # Pillow's other methods tint the greys
+    common = picture.quantize(num_colours - len(fixed) // 3, Image.Quantize.MEDIANCUT, kmeans=3).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*fixed, *common])
+    return palette
 
 
 def new_figure(height_inch, num_rows=1, num_columns=1, **subplots):

@@ -3,10 +3,8 @@
 import numpy as np
 
 from hcreg.mask_measures import ellipse_of_row
-from hcreg.plotting.canvas import ORANGE, WIDTH_INCH, column_of, new_figure
+from hcreg.plotting.canvas import FAILURE_COLOUR, ORANGE, SKY, WIDTH_INCH, column_of, new_figure
 from hcreg.plotting.image_panels import (
-    FAILURE_COLOUR,
-    SKY,
     add_legend,
     closed_contour,
     draw_fitted_ellipse,

@@ -149,7 +149,7 @@ def bland_altman(rows):
     Parameters
     ----------
     rows : sequence of dict, or mapping of str to sequence of dict
-        The per-subject table, at least three images. Of several runs by their names, a panel each on one scale.
+        The per-subject table, at least three images. Of several runs by their names: a panel each, on one scale.
 
     Returns
     -------
@@ -163,15 +163,16 @@ def bland_altman(rows):
     runs = rows if isinstance(rows, Mapping) else {"": rows}
     figure, panels = new_figure(4.4, 1, len(runs), sharex=True, sharey=True)
     for axes, (name, run_rows) in zip(panels, runs.items()):
-        remark = _draw_agreement(axes, run_rows)
+        remark = _draw_agreement(axes, run_rows, name)
         label = ERROR_LABEL if axes is panels[0] else ""
-        dress(axes, "mean of true and predicted HC (mm)", label, f"{name}{remark}".strip())
+        dress(axes, "mean of true and predicted HC (mm)", label, remark.strip())
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
     return figure
 
 
-def _draw_agreement(axes, rows):
+def _draw_agreement(axes, rows, name):
+    """Draw one run; a name, and then the numbers, go into the title, since on a common scale labels may collide."""
     rows, y_true_mm, y_pred_mm, remark = true_and_predicted_mm(rows)
     result = statistics.bland_altman(y_pred_mm, y_true_mm)
     scatter_by_trimester(axes, rows, (y_true_mm + y_pred_mm) / 2, y_pred_mm - y_true_mm)
@@ -181,12 +182,15 @@ def _draw_agreement(axes, rows):
         ("bias", result.bias, result.bias_interval, PURPLE, "-"),
         ("lower limit", result.lower, result.lower_interval, RED, "--"),
     )
-    for name, value_mm, (low_mm, high_mm), colour, line in lines:
+    for label, value_mm, (low_mm, high_mm), colour, line in lines:
         axes.axhspan(low_mm, high_mm, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value_mm, color=colour, linestyle=line, linewidth=1.6)
-        text = f" {name}\n {value_mm:+.1f} mm".replace("-", "−")
-        axes.annotate(text, (1, value_mm), xycoords=("axes fraction", "data"), fontsize=10, color="black", va="center")
-    return remark
+        if not name:
+            text = f" {label}\n {value_mm:+.1f} mm".replace("-", "−")
+            style = {"xycoords": ("axes fraction", "data"), "fontsize": 10, "color": "black", "va": "center"}
+            axes.annotate(text, (1, value_mm), **style)
+    numbers = f"bias {result.bias:+.1f}, limits {result.lower:+.1f} to {result.upper:+.1f} mm".replace("-", "−")
+    return f"{name}\n{numbers}{remark}" if name else remark
 
 
 def _absolute_error_boxes(rows, column, name_of, colour_of):

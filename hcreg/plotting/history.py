@@ -12,8 +12,8 @@ _MEASURES = {
     "dice_score": "Dice score (no unit)",
     "mae_px": "mean absolute error (px)",
 }
-_LOG_RATIO = 30
-_BEST_DICE_SHOWN = 0.6  # a network that has begun to learn is above; its first epochs would flatten the rest
+_LOG_RATIO = 10
+_LEARNED_DICE = 0.6  # where one gets above, what lies below is left out: the first epochs would flatten the rest
 
 
 def history_curves(history_rows):
@@ -99,9 +99,12 @@ def learning_curves(histories):
         handles.append(Line2D([], [], color=colour, linewidth=2.5, label=f"{run}{ending}"))
     for axes, name in zip(panels, measures):
         _dress(axes, name, drawn[name])
-    for label, line in (("training", "-"), ("validation", "--")):
-        handles.append(Line2D([], [], color="black", linestyle=line, linewidth=1.5, label=label))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=10, frameon=False)
+    styles = [
+        Line2D([], [], color="black", linestyle=line, linewidth=1.5, label=label)
+        for label, line in (("training", "-"), ("validation", "--"))
+    ]
+    panels[0].legend(handles=styles, fontsize=10, frameon=False, loc="upper right")
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3), fontsize=10, frameon=False)
     return figure
 
 
@@ -115,13 +118,14 @@ def _best(rows):
 def _dress(axes, name, drawn):
     everything = np.concatenate(drawn)
     everything = everything[np.isfinite(everything)]
-    if everything.size and everything.min() > 0 and everything.max() > _LOG_RATIO * everything.min():
+    low, high = (everything.min(), everything.max()) if everything.size else (0.0, 0.0)
+    if name == "dice_score":
+        if high > _LEARNED_DICE:
+            axes.set_ylim(max(low, _LEARNED_DICE) - 0.02, 1.005)
+    elif low > 0 and high > _LOG_RATIO * low:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    elif name == "dice_score" and everything.size and everything.max() > _BEST_DICE_SHOWN:
-        low = max(everything.min(), _BEST_DICE_SHOWN)
-        axes.set_ylim(low - 0.02, 1.005)
     dress(axes, "epoch", _MEASURES[name])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
-from hcreg.plotting.canvas import GREEN, ORANGE
+from hcreg.plotting.canvas import GREEN, ORANGE, SKY
 
-SKY = "#56B4E9"  # of Okabe and Ito too; the darker blue is lost on tissue
-FAILURE_COLOUR = "#B00000"
+_PREDICTED_MASK, _FITTED, _ANNOTATED = "predicted mask", "ellipse fitted to the mask", "annotated ellipse"
 _SCALE_BAR_MM = 20
 _DARK_EDGE = (withStroke(linewidth=4, foreground="black"),)  # seen on bright tissue too
 _FILL_OPACITY = 0.16
@@ -40,15 +39,15 @@ def closed_contour(ellipse, num_points=200):
 
 def draw_true_ellipse(axes, ellipse):
     """Draw the annotated head; gives its part of the legend, none where there is no ellipse."""
-    return _draw_ellipse(axes, ellipse, "annotated ellipse", "--", GREEN, zorder=5)
+    return _draw_ellipse(axes, ellipse, _ANNOTATED, "--", GREEN, zorder=5)
 
 
 def draw_fitted_ellipse(axes, ellipse):
     """Draw the ellipse fitted to a predicted mask; gives its part of the legend, as `draw_true_ellipse`."""
-    return _draw_ellipse(axes, ellipse, "ellipse fitted to the mask", "-", ORANGE, zorder=4)
+    return _draw_ellipse(axes, ellipse, _FITTED, "-", ORANGE, zorder=4)
 
 
-def draw_mask(axes, mask, label="predicted mask", colour=SKY):
+def draw_mask(axes, mask, label=_PREDICTED_MASK, colour=SKY):
     """Draw a predicted mask: its outermost pixels as a line, and thinly its inside.
 
     Parameters
@@ -97,6 +96,8 @@ def add_legend(figure, drawn, title=None):
     title : str, optional
     """
     if drawn or title:
+        last = [name for name in (_FITTED, _ANNOTATED) if name in drawn]  # in one order, whatever panel came first
+        drawn = {name: drawn[name] for name in [*(name for name in drawn if name not in last), *last]}
         style = {"loc": "outside upper center", "ncols": max(len(drawn), 1), "fontsize": 10, "frameon": False}
         figure.legend(drawn.values(), drawn.keys(), title=title, title_fontsize=11, **style)
 

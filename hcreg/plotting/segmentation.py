@@ -7,9 +7,8 @@ import numpy as np
 
 from hcreg.geometry.masks import largest_component
 from hcreg.mask_measures import ellipse_of_row
-from hcreg.plotting.canvas import RED, WIDTH_INCH, column_of, dress, new_figure, scatter_by_trimester
+from hcreg.plotting.canvas import FAILURE_COLOUR, RED, WIDTH_INCH, column_of, dress, new_figure, scatter_by_trimester
 from hcreg.plotting.image_panels import (
-    FAILURE_COLOUR,
     add_legend,
     draw_fitted_ellipse,
     draw_mask,
@@ -89,12 +88,18 @@ def rank_post_processing(rows, num=3):
     Dice score, then by subject.
     """
 
-    def change(row):
-        known = [np.isfinite(row[name]) for name in ("hc_original_mm", "hc_ellipse_mm")]
-        in_mm = abs(row["hc_original_mm"] - row["hc_ellipse_mm"]) if all(known) else np.inf if any(known) else -1.0
-        return -in_mm, -abs(row["dice_original"] - row["dice_ellipse"]), row["subject_id"]
+    def rank(row):
+        return -_change_mm(row), -abs(row["dice_original"] - row["dice_ellipse"]), row["subject_id"]
 
-    return sorted(rows, key=change)[:num]
+    return sorted(rows, key=rank)[:num]
+
+
+def _change_mm(row):
+    """Change of HC by post-processing; infinite where one way alone measures, -1 where none does."""
+    known = [np.isfinite(row[name]) for name in ("hc_original_mm", "hc_ellipse_mm")]
+    if all(known):
+        return abs(row["hc_original_mm"] - row["hc_ellipse_mm"])
+    return np.inf if any(known) else -1.0
 
 
 def post_processing(rows, load_image, load_mask, load_ellipse=None, num=3):
@@ -120,7 +125,8 @@ def post_processing(rows, load_image, load_mask, load_ellipse=None, num=3):
     ValueError
         If there is no row, or the rows are a direct regressor's.
     """
-    changes_mm = np.abs(column_of(rows, "hc_original_mm") - column_of(rows, "hc_ellipse_mm"))
+    for name in ("hc_original_mm", "hc_ellipse_mm"):
+        column_of(rows, name)  # refuses what is no table of a segmentation network
     chosen = rank_post_processing(rows, num)
     images = [np.asarray(load_image(row["subject_id"])) for row in chosen]
     routes = (("original", "failure_original"), ("ellipse", "failure"))
@@ -145,8 +151,8 @@ def post_processing(rows, load_image, load_mask, load_ellipse=None, num=3):
             _label(axes, text, row, route, failure)
     for axes, text in zip(panels[:, 0], ("mask as it is", "after post-processing")):
         axes.set_ylabel(text, fontsize=10)
-    changed = int((~(changes_mm <= _NOTEWORTHY_MM)).sum())
-    share = f"HC differs by more than {_NOTEWORTHY_MM} mm in {changed} of {len(changes_mm)} images"
+    changed = sum(_change_mm(row) > _NOTEWORTHY_MM for row in rows)
+    share = f"HC differs by more than {_NOTEWORTHY_MM} mm in {changed} of {len(rows)} images"
     add_legend(figure, drawn, f"{share}; the {len(chosen)} most changed")
     return figure
 

@@ -21,7 +21,8 @@ def compare_rows(predictions):
 
     Notes
     -----
-    An image in which one of the two measured nothing is left out of their pair; ``num_pairs`` counts the others.
+    An image in which one of the two measured nothing is left out of their pair; ``num_pairs`` counts the others. If
+    there are none, neither is the pair.
 
     Several images of one examination count as several pairs, so p-values are a little too small.
     """
@@ -29,14 +30,17 @@ def compare_rows(predictions):
         name: {row["subject_id"]: abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows}
         for name, rows in predictions.items()
     }
-    pairs = [pair for pair in combinations(errors, 2) if errors[pair[0]].keys() == errors[pair[1]].keys()]
-    if not pairs:
-        return []
-    found = []
-    for first, second in pairs:
+    pairs, found = [], []
+    for first, second in combinations(errors, 2):
+        if errors[first].keys() != errors[second].keys():
+            continue
         both = [(errors[first][subject], errors[second][subject]) for subject in sorted(errors[first])]
         both = [pair for pair in both if pair[0] == pair[0] and pair[1] == pair[1]]
-        found.append(statistics.compare_paired(*zip(*both)))
+        if both:
+            pairs.append((first, second))
+            found.append(statistics.compare_paired(*zip(*both)))
+    if not pairs:
+        return []
     corrected = statistics.holm([comparison.p_value for comparison in found])
     return [
         {

@@ -107,15 +107,17 @@ def departures(recipe, arguments):
     -------
     list of str
     """
-    stated = {**arguments, **plain(recipe.arguments())}
+    stated = {**arguments, "loss_weights": None, **plain(recipe.arguments())}  # left out where there are none
     stated["build_arguments"] = {**stated["build_arguments"]}
     if "weights" in arguments["build_arguments"]:  # --weights names them; the script does not
         stated["build_arguments"]["weights"] = arguments["build_arguments"]["weights"]
     unlike = _unlike(arguments, stated, ("row", "fold", "seed"))
     return [
-        f"note: {recipe.name} was made with {key} {arguments.get(key)}; its row says {stated[key]}" for key in unlike
+        f"note: {recipe.name} was made with {key} {arguments.get(key)}; its row says {stated.get(key)}"
+        for key in unlike
     ]
 
 
 def _unlike(arguments, others, besides):
-    return [key for key in others if key not in besides and arguments.get(key) != others[key]]
+    keys = {**others, **arguments}  # one may lack what the other has
+    return [key for key in keys if key not in besides and arguments.get(key) != others.get(key)]

@@ -146,7 +146,7 @@ def format_table(table, columns):
             if printed == printed:
                 heading, digits = columns[name]
                 paper.append(f"{heading} {printed:g}")
-                difference.append(f"{row[name] - printed:+.{digits}f}")
+                difference.append(f"{row[name] - printed:+.{digits}f}" if row[name] == row[name] else "-")
         lines.append([row["row"], *cells, ", ".join(paper) or "-", ", ".join(difference) or "-"])
     return aligned(lines)
 

@@ -90,7 +90,8 @@ def _backbone(recipe):
     """Name of a recipe's backbone in lower case, None for a network that takes no weights."""
     if "weights" not in recipe.build_arguments:
         return None
-    return recipe.build_arguments.get("backbone", recipe.build.__name__.removesuffix("_regressor")).lower()
+    named = recipe.build.__name__.removesuffix("_regressor").removesuffix("_unet")  # vgg16_regressor, vgg16_unet
+    return recipe.build_arguments.get("backbone", named).lower()
 
 
 def check_backbones(recipes, pairs):

@@ -59,7 +59,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert value(y_true, y_pred) == pytest.approx(608 / 60000, rel=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_training_with_xla(policy):
     x = np.random.default_rng(0).uniform(size=(8, 3)).astype("float32")
     y = (0.3 + 0.1 * x.sum(1)).astype("float32")  # of shape (8,), against outputs of shape (8, 1)

@@ -19,7 +19,7 @@ SHAPE = (32, 64, 3)
 ELLIPSE = Ellipse(32.0, 16.0, 18.0, 11.0, 0.3)
 NARROW = (8, 8, 4, 4, 4)
 
-# Beginning of the name and channels of each skip, deepest first; InceptionV3 and Xception number most layers as built.
+# Beginning of the name and channels of each skip, deepest first. Keras numbers layers without a name of their own.
 SKIPS = {
     "VGG19": [("block5_conv4", 512), ("block4_conv4", 512), ("block3_conv4", 256), ("block2_conv2", 128)],
     "ResNet50": [
@@ -47,19 +47,29 @@ SKIPS = {
         ("block_3_expand_relu", 144),
         ("block_1_expand_relu", 96),
     ],
-    "MobileNetV3Small": [],
+    "MobileNetV3Small": [("activation", 288), ("activation", 96), ("re_lu", 72), ("activation", 16)],
     "EfficientNetB0": [
         ("block6a_expand_activation", 672),
         ("block4a_expand_activation", 240),
         ("block3a_expand_activation", 144),
         ("block2a_expand_activation", 96),
     ],
-    "EfficientNetV2B0": [],
-    "Xception": [],
-    "InceptionV3": [],
-    "InceptionResNetV2": [],
-    "NASNetMobile": [],
-    "ConvNeXtTiny": [],
+    "EfficientNetV2B0": [
+        ("block6a_expand_activation", 672),
+        ("block4a_expand_activation", 192),
+        ("block2b_add", 32),
+        ("block1a_project_activation", 16),
+    ],
+    "Xception": [
+        ("block13_sepconv2_bn", 1024),
+        ("block4_sepconv2_bn", 728),
+        ("block3_sepconv2_bn", 256),
+        ("block2_sepconv2_bn", 128),
+    ],
+    "InceptionV3": [("mixed7", 768), ("mixed2", 288), ("activation", 192), ("activation", 64)],
+    "InceptionResNetV2": [("block17_20_ac", 1088), ("block35_10_ac", 320), ("activation", 192), ("activation", 64)],
+    "NASNetMobile": [("activation", 528), ("activation", 264), ("activation", 44), ("activation", 32)],
+    "ConvNeXtTiny": [("add", 384), ("add", 192), ("add", 96), None],
 }
 
 
@@ -103,7 +113,7 @@ def targets():
 
 @pytest.mark.parametrize("name", SKIPS)
 def test_every_family_has_its_skips_and_runs(name):
-    side = 96 if "Inception" in name else 64  # those two refuse less than 75 px
+    side = 96 if name in {"Xception", "InceptionV3", "InceptionResNetV2"} else 64  # those refuse 64 px
     model = backbone_unet(name, (side, side, 1), decoder_filters=NARROW)
     found = [joined(model, stage) for stage in (1, 2, 3, 4)]
     expected = [None if skip is None else skip[1] for skip in SKIPS[name]]
@@ -131,14 +141,12 @@ def test_skips_do_not_depend_on_the_size(name, shape):
 
 
 def test_unpadded_maps_are_padded_on_all_sides():
-    model = backbone_unet("Xception", (64, 64, 1), decoder_filters=NARROW)
+    model = backbone_unet("Xception", (96, 128, 1), decoder_filters=NARROW)
     padding = model.get_layer("decoder4_skip_padding")
-    assert padding.input.shape[1:3] == (29, 29)  # (64 - 1) // 2 = 31, and 2 less by an unpadded 3x3 convolution
+    # an unpadded 3x3 convolution with stride 2 leaves 47 x 63, one without stride 45 x 61; wanted are 48 x 64
+    assert padding.input.shape[1:3] == (45, 61)
     assert padding.padding == ((1, 2), (1, 2))
-    maps = np.asarray(keras.Model(model.input, [padding.input, padding.output])(np.ones((1, 64, 64, 1)))[0])
-    padded = tapped(model, "decoder4_skip_padding", np.ones((1, 64, 64, 1)))
-    np.testing.assert_array_equal(padded[:, 1:30, 1:30], maps)
-    assert np.abs(padded).sum() == pytest.approx(np.abs(maps).sum(), rel=1e-5)
+    assert padding.output.shape[1:3] == (48, 64)
 
 
 def test_structure():
@@ -266,7 +274,7 @@ def test_a_frozen_encoder_stays_as_it_is(trainable, seed, images, targets):
     encoder = [layer for layer in model.layers if layer.weights and not layer.name.startswith(("decoder", "mask"))]
     before = [layer.get_weights() for layer in encoder]
     statistics = model.get_layer("decoder1_bn1").get_weights()[2]
-    model.compile(keras.optimizers.SGD(0.1), losses.Dice())
+    model.compile(keras.optimizers.SGD(0.1), losses.Dice(), run_eagerly=True)  # tracing takes longer than the step
     model.train_on_batch(images + 2.0, targets["mask"])
     moved = [
         layer.name
@@ -287,7 +295,7 @@ def test_each_loss_alone_reaches_the_first_convolution(names, images, targets):
     model = mobilenet(head="ellipse")
     assert model.output_shape == {"mask": (None, 32, 64, 1), "hc_fraction": (None, 1)}
     kernel = model.get_layer("conv1").get_weights()[0]
-    model.compile(keras.optimizers.Adam(1e-3), {name: loss[name] for name in names})
+    model.compile(keras.optimizers.Adam(1e-3), {name: loss[name] for name in names}, run_eagerly=True)
     history = model.fit(images, {name: targets[name] for name in names}, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     moved = np.abs(model.get_layer("conv1").get_weights()[0] - kernel)
@@ -310,19 +318,18 @@ def test_a_convnext_comes_back_from_its_keras_file(tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(image), model(image))
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_compiled_training_step(policy, images, targets):
-    keras.config.set_dtype_policy(policy)
+def test_compiled_training_step_in_mixed_precision(images, targets):
+    keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = mobilenet(head="ellipse")
     finally:
         keras.config.set_dtype_policy("float32")
-    loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
-    model.compile("sgd", loss, jit_compile=True)
+    assert model.get_layer("conv1").compute_dtype == "bfloat16"
+    model.compile("sgd", {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}, jit_compile=True)
     assert np.isfinite(model.train_on_batch(images, targets)).all()
     output = model(images)
     assert {keras.backend.standardize_dtype(value.dtype) for value in output.values()} == {"float32"}
-    assert model.get_layer("conv1").compute_dtype == ("float32" if policy == "float32" else "bfloat16")
+    assert all(np.isfinite(value).all() for value in output.values())
 
 
 def test_jax_gives_the_same_outputs(images, tmp_path):

@@ -255,28 +255,34 @@ def test_gradient_of_the_circumference_reaches_the_first_convolution(images):
 def test_trains_on_the_mask_on_the_circumference_or_on_both(names, images, targets):
     loss = {"mask": losses.DiceCrossEntropy(), "hc_fraction": losses.RelativeError()}
     model = small(head="ellipse", dropout_rate=0.0)
-    model.compile(keras.optimizers.Adam(1e-2), {name: loss[name] for name in names})
+    # tracing takes longer than the steps
+    model.compile(keras.optimizers.Adam(1e-2), {name: loss[name] for name in names}, run_eagerly=True)
     kernel = model.get_layer("down1_conv1").get_weights()[0]
-    history = model.fit(images, {name: targets[name] for name in names}, epochs=8, verbose=0).history["loss"]
+    history = model.fit(images, {name: targets[name] for name in names}, epochs=5, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert history[-1] < history[0]
     assert not np.array_equal(model.get_layer("down1_conv1").get_weights()[0], kernel)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_compiled_training_step(policy, images, targets):
-    keras.config.set_dtype_policy(policy)
+def test_compiled_training_step(images, targets):
+    model = small(head="ellipse")
+    loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
+    model.compile("sgd", loss, jit_compile=True)
+    kernel = model.get_layer("down1_conv1").get_weights()[0]
+    assert np.isfinite(model.train_on_batch(images, targets)).all()
+    assert not np.array_equal(model.get_layer("down1_conv1").get_weights()[0], kernel)
+
+
+def test_outputs_are_float32_in_mixed_precision(images):
+    keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small(head="ellipse")
     finally:
         keras.config.set_dtype_policy("float32")
-    loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
-    model.compile("sgd", loss, jit_compile=True)
-    assert np.isfinite(model.train_on_batch(images, targets)).all()
+    assert model.get_layer("down1_conv1").compute_dtype == "bfloat16"
     output = numpy_of(model(images))
     assert output["mask"].dtype == output["hc_fraction"].dtype == "float32"
-    assert np.isfinite(output["hc_fraction"]).all()
-    assert model.get_layer("down1_conv1").compute_dtype == ("float32" if policy == "float32" else "bfloat16")
+    assert all(np.isfinite(value).all() for value in output.values())
 
 
 def test_jax_gives_the_same_output(images, tmp_path):

@@ -58,3 +58,54 @@ def black_image():
 def head():
     """Give what loads an annotated head."""
     return lambda subject_id: Ellipse(40.0, 30.0, 20.0, 10.0, 0.3)
+
+
+@pytest.fixture
+def segmented():
+    """Give what adds to a row the columns of its mask: an ellipse like the annotated one, five px further right."""
+    return segmented_row
+
+
+def segmented_row(row, hc_original_mm=None, **changes):
+    y_pred_mm = row["y_pred_mm"]
+    return (
+        row
+        | {
+            "failure": "",
+            "failure_original": "",
+            "hc_original_mm": y_pred_mm if hc_original_mm is None else hc_original_mm,
+            "hc_ellipse_mm": y_pred_mm,
+            "dice_original": 0.8,
+            "dice_ellipse": 0.9,
+            "ellipse_center_x_px": 45.0,
+            "ellipse_center_y_px": 30.0,
+            "ellipse_semi_axis_a_px": 20.0,
+            "ellipse_semi_axis_b_px": 10.0,
+            "ellipse_angle_rad": 0.3,
+        }
+        | changes
+    )
+
+
+@pytest.fixture
+def failed(segmented):
+    """Give what makes of a row one whose mask is empty."""
+    nothing = float("nan")
+    columns = ("y_pred_mm", "y_pred_px", "hc_original_mm", "hc_ellipse_mm", "interval_low_mm", "interval_high_mm")
+    places = ("center_x_px", "center_y_px", "semi_axis_a_px", "semi_axis_b_px", "angle_rad")
+    reason = "the mask is empty: no pixel of it lies above the threshold."
+    changes = dict.fromkeys([*columns, *(f"ellipse_{place}" for place in places)], nothing)
+    changes |= {"failure": reason, "failure_original": reason, "dice_original": 0.0, "dice_ellipse": 0.0}
+    return lambda row: segmented(row) | changes
+
+
+@pytest.fixture
+def load_mask():
+    """Give what loads a predicted mask: the ellipse of `segmented`, and a speck of 3 x 3 pixels."""
+
+    def load(subject_id):
+        mask = Ellipse(45.0, 30.0, 20.0, 10.0, 0.3).mask((60, 80))
+        mask[2:5, 4:7] = True
+        return mask
+
+    return load

@@ -62,3 +62,52 @@ def test_scale_bar_is_twenty_mm_long(make_row, black_image):
     figure = plotting.cases([make_row(0, 100.0, 125.0)], black_image, num=1)
     (bar,) = figure.axes[0].lines
     assert np.ptp(bar.get_xdata()) == pytest.approx(20 / 0.5)
+
+
+def outlines(axes):
+    """The lines of a panel with many points, by their colour."""
+    return {line.get_color(): line for line in axes.lines if len(line.get_xdata()) > 20}
+
+
+def test_a_segmented_case_shows_where_the_network_saw_the_head(make_row, segmented, black_image, head, load_mask):
+    rows = [segmented(make_row(0, 100.0, 103.0))]
+    figure = plotting.cases(rows, black_image, head, load_mask=load_mask)
+    drawn = outlines(figure.axes[0])
+    true, fitted, mask = (drawn[colour] for colour in (plotting.GREEN, plotting.ORANGE, "#56B4E9"))
+    assert (true.get_linestyle(), fitted.get_linestyle()) == ("--", "-")
+    np.testing.assert_allclose(true.get_xydata()[:-1].mean(axis=0), [40, 30], atol=1e-6)
+    np.testing.assert_allclose(fitted.get_xydata()[:-1].mean(axis=0), [45, 30], atol=1e-6)
+    inside = load_mask("")
+    assert all(inside[int(y), int(x)] for x, y in mask.get_xydata())  # its outermost pixels
+    assert (
+        figure.axes[0].get_title().startswith("000_HC, trimester 2, Dice 0.900\ntrue 100.0, predicted 103.0 mm (+3.0)")
+    )
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["predicted mask", "ellipse fitted to the mask", "annotated ellipse"]
+
+
+def test_without_weights_a_segmented_case_shows_its_ellipse(make_row, segmented, black_image, head):
+    figure = plotting.cases([segmented(make_row(0, 100.0, 103.0))], black_image, head)
+    assert set(outlines(figure.axes[0])) == {plotting.GREEN, plotting.ORANGE}
+
+
+def test_a_case_that_failed_says_why_in_red(make_row, failed, segmented, black_image, head):
+    rows = [segmented(make_row(0, 100.0, 103.0)), failed(make_row(1, 100.0, 103.0))]
+    figure = plotting.cases(rows, black_image, head, num=2)
+    titles = [axes.title for axes in figure.axes]
+    text = " ".join(titles[0].get_text().split())
+    assert text.startswith("001_HC, trimester 2, Dice 0.000 true 100.0 mm, no prediction the mask is empty: no pixel")
+    assert [title.get_color() for title in titles[:2]] == ["#B00000", "black"]
+    assert set(outlines(figure.axes[0])) == {plotting.GREEN}
+
+
+def test_a_mask_of_another_size_is_refused(make_row, segmented, black_image):
+    with pytest.raises(
+        ValueError, match=r"image's size, \(height, width\) = \(60, 80\)\. Received: \(30, 40\)\. .*map_to"
+    ):
+        plotting.cases([segmented(make_row(0, 100.0, 103.0))], black_image, load_mask=lambda _: np.ones((30, 40), bool))
+
+
+def test_a_small_error_has_no_negative_zero(make_row, black_image):
+    title = plotting.cases([make_row(0, 100.0, 99.97)], black_image).axes[0].get_title()
+    assert "predicted 100.0 mm (+0.0)" in title

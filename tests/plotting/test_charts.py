@@ -73,6 +73,20 @@ def test_bland_altman_draws_bias_and_limits(make_row):
     assert len(figure.axes[0].patches) == 3  # a confidence band for each line
 
 
+def test_bland_altman_of_several_runs_has_one_scale_and_its_numbers_above(make_row):
+    runs = {
+        "close": [make_row(i, 100.0, 100.0 + error) for i, error in enumerate((1.0, 2.0, 3.0))],
+        "far": [make_row(i, 200.0, 200.0 + error) for i, error in enumerate((-30.0, -20.0, -10.0, NAN))],
+    }
+    figure = plotting.bland_altman(runs)
+    titles = [axes.get_title().split("\n") for axes in figure.axes]
+    assert titles[0] == ["close", "bias +2.0, limits +0.0 to +4.0 mm"]
+    assert titles[1][:2] == ["far", "bias −20.0, limits −39.6 to −0.4 mm"]
+    assert titles[1][2] == "(1 of 4 without a prediction, not drawn)"
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert not figure.axes[0].texts  # beside the panels they would lie over each other
+
+
 def test_trimester_labels_hold_count_mae_and_constant_guess(rows):
     labels = [label.get_text() for label in plotting.error_by_trimester(rows).axes[0].get_xticklabels()]
     assert labels == [
@@ -109,23 +123,3 @@ def test_distribution_of_rows_compares_true_and_predicted(rows):
 def test_distribution_names_the_empty_part():
     with pytest.raises(ValueError, match=r"Without one: \['test'\]"):
         plotting.head_circumference_distribution({"training": [100.0], "test": [NAN]})
-
-
-def test_best_epoch_has_the_lowest_validation_loss(history):
-    figure = plotting.history_curves(history)
-    np.testing.assert_array_equal(drawn(figure, "best epoch: 2")[:, 0], [2, 2])
-    markers = [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
-    assert markers == [[[2, 0.4]], [[2, 40]]]
-    np.testing.assert_array_equal(drawn(figure, "training"), [[1, 0.9], [2, 0.5], [3, 0.2]])
-
-
-def test_history_without_validation_takes_the_training_loss(history):
-    for row in history:
-        del row["val_loss"], row["val_mae_px"]
-    figure = plotting.history_curves(history)
-    assert figure.axes[0].get_legend_handles_labels()[1] == ["training", "best epoch: 3"]
-
-
-def test_history_survives_an_epoch_that_was_not_finite(history):
-    history[1]["val_loss"] = NAN
-    assert drawn(plotting.history_curves(history), "best epoch: 3").size
