@@ -185,15 +185,35 @@ def heads(input_shape, batch_size):
     return images, masks, hc
 
 
-def require_same_network(model, peer, images, masks, variant):
-    """Compare parameters, masks and the losses of the first steps, dropout aside, with PyTorch's.
+def first_losses(input_shape, images, masks):
+    """Losses of the first steps of training without dropout, whose random masks no two frameworks share.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    images, masks : ndarray
+        Of which the first few are used.
+
+    Returns
+    -------
+    list of float
+    """
+    model = built(input_shape, dropout_rate=0.0)
+    few = images[:CHECKED_IMAGES], masks[:CHECKED_IMAGES]
+    return [float(model.train_on_batch(*few)) for _ in range(CHECKED_STEPS)]
+
+
+def require_same_network(model, peer, images, ours, variant):
+    """Compare parameters, masks and the losses of the first steps with PyTorch's.
 
     Parameters
     ----------
     model : keras.Model
         Whose weights the peer has.
     peer : Peer
-    images, masks : ndarray
+    images : ndarray
+    ours : list of float
+        As `first_losses` gives them.
     variant : str
 
     Returns
@@ -212,13 +232,10 @@ def require_same_network(model, peer, images, masks, variant):
     difference = float(np.abs(peer.mask(variant) - model.predict_on_batch(images)).max())
     if not difference <= LARGEST_DIFFERENCE:
         raise AssertionError(f"PyTorch's masks ({variant}) differ from unet()'s by {difference:.2g}.")
-    without_dropout = built(model.input_shape[1:], dropout_rate=0.0)
-    few = images[:CHECKED_IMAGES], masks[:CHECKED_IMAGES]
-    ours = [float(without_dropout.train_on_batch(*few)) for _ in range(CHECKED_STEPS)]
     theirs = peer.ask(variant, "losses", repeats=CHECKED_STEPS, batch=CHECKED_IMAGES)
     if not (np.isclose(ours[0], theirs[0], rtol=1e-4) and np.allclose(ours, theirs, rtol=LARGEST_LOSS_DIFFERENCE)):
         raise AssertionError(
-            f"Losses of the first steps differ: {ours} with unet(), {theirs} with PyTorch ({variant})."
+            f"losses of the first steps differ: {ours} with unet(), {theirs} with PyTorch ({variant})."
         )
     return difference
 
@@ -242,7 +259,8 @@ def compare(input_shape, options, folder):
     variants = ["plain", "channels_last", *(["compiled"] if options.compile else [])]
     peer = Peer(options.torch_python, weights_of(model), images, masks, options.threads, folder)
     try:
-        differences = [require_same_network(model, peer, images, masks, variant) for variant in variants]
+        ours = first_losses(input_shape, images, masks)
+        differences = [require_same_network(model, peer, images, ours, variant) for variant in variants]
         steps = {
             ("unet", "train"): lambda: model.train_on_batch(images, masks),
             ("unet", "predict"): lambda: model.predict_on_batch(images),

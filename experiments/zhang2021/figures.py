@@ -43,7 +43,7 @@ from hcreg.training import BEST_WEIGHTS
 
 SMOKE_ROWS = ["unet_dice", "unet_ellipse", "vgg16_mae"]
 # in one figure: so many pictures of tissue in so many colours stay below 400 kB
-_NUM_CASES, _MOST_OVERLAYS, _NUM_COLOURS = 3, 5, 64
+_NUM_CASES, _MOST_OVERLAYS, _NUM_COLOURS = 3, 5, 96
 _MOST_CURVES = 6
 _PICTURES = "no --data, so no image can be shown"
 

@@ -5,8 +5,9 @@ import numpy as np
 from PIL import Image
 
 from hcreg.files import written_whole
-from hcreg.plotting.canvas import BLUE, ORANGE
+from hcreg.plotting.canvas import ORANGE
 
+_SKY_BLUE = "#56B4E9"  # of the same palette; the darker blue is lost on black
 _SUBPIXEL_BITS = 4  # OpenCV draws between pixels in steps of 1/16
 
 
@@ -23,7 +24,7 @@ def write_mask(path, mask):
 
 
 def write_overlay(path, image, mask, ellipse=None):
-    """Write an image with the border of a mask (blue) and the ellipse fitted to it (orange) as a PNG.
+    """Write an image with the border of a mask (light blue) and the ellipse fitted to it (orange) as a PNG.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def write_overlay(path, image, mask, ellipse=None):
     """
     picture = np.repeat(image[..., None], 3, axis=-1)
     borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, borders, -1, _rgb(BLUE))
+    cv2.drawContours(picture, borders, -1, _rgb(_SKY_BLUE))
     if ellipse is not None:
         # OpenCV's integer coordinates are pixel centres, as the ellipse's are
         points = np.round(ellipse.contour() * 2**_SUBPIXEL_BITS).astype(np.int32)

@@ -90,7 +90,7 @@ def test_a_row_that_still_trains_is_left_out_unless_it_is_asked_for(own_runs, tm
     assert figures.main([*common, "--rows", "unet_mask"]) == 1
     message = capsys.readouterr().err
     assert "unet_mask is not finished in fold 0 of" in message
-    assert "There are: small, unet_ellipse, unet_mask." in message
+    assert "There are: unet_ellipse, small, unet_mask." in message
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

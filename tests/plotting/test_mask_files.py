@@ -4,7 +4,7 @@ from PIL import Image
 from hcreg.geometry import Ellipse
 from hcreg.plotting.mask_files import write_mask, write_overlay
 
-BLUE, ORANGE = (0, 114, 178), (230, 159, 0)
+BLUE, ORANGE = (86, 180, 233), (230, 159, 0)
 DISC = Ellipse(40.0, 30.0, 20.0, 20.0, 0.0)
 
 
