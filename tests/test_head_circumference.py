@@ -110,7 +110,7 @@ def test_a_run_leaves_the_precision_as_its_user_set_it(trained_run, tmp_path, mo
 
 def test_unknown_augmentation_is_refused_with_the_known(trained_run, tmp_path):
     recipe = replace(trained_run["recipe"], augmentation="mirror")
-    with pytest.raises(ValueError, match=r"one of none, zhang2021, default. Received: 'mirror'"):
+    with pytest.raises(ValueError, match=r"one of none, zhang2021, default, strong\. Received: 'mirror'"):
         head_circumference.run(recipe, trained_run["cache"], trained_run["split"], tmp_path)
 
 

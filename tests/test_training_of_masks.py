@@ -246,7 +246,7 @@ def test_a_loss_of_one_output_only(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("weights", "of_mask", "of_length"),
-    [({"hc_fraction": 0.25, "mask": 2.0}, 2.0, 0.25), ({"hc_fraction": 3.0}, 1.0, 3.0), ({}, 1.0, 1.0)],
+    [({"hc_fraction": 0.25, "mask": 2.0}, 2.0, 0.25), ({"hc_fraction": 3.0}, 1.0, 3.0)],
 )
 def test_weights_go_by_the_outputs_name_and_are_one_by_default(tmp_path, weights, of_mask, of_length):
     val_loss, predicted = last_val_loss(tmp_path, loss_weights=weights)

@@ -76,7 +76,8 @@ def unet(
     --------
     >>> unet().count_params()
     1946705
-    >>> unet(input_shape=(96, 128, 1), head="ellipse").output_shape
+    >>> model = unet(input_shape=(96, 128, 1), head="ellipse")
+    >>> {name: tensor.shape for name, tensor in model.output.items()}
     {'mask': (None, 96, 128, 1), 'hc_fraction': (None, 1)}
     """
     shape = check_input_shape(input_shape, may_vary=True, example=(224, 224, 1))

@@ -1,6 +1,9 @@
 """Every table script runs, from images and weight files to its report; committed tables are what their records give."""
 
+import contextlib
+import io
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -9,11 +12,15 @@ import pytest
 
 from experiments.chi2025 import table1 as chi2025_table1
 from experiments.zhang2020 import table1 as zhang2020_table1
+from experiments.zhang2021 import table1, table2, table3, table4, table5, table6, table7
 from hcreg.datasets import HC18
 from hcreg.files import read_rows
 from hcreg.measurement import TrainedRegressor
 
-SCRIPTS = {"zhang2020": zhang2020_table1, "chi2025": chi2025_table1}
+ZHANG2021 = (table1, table2, table3, table4, table5, table6, table7)
+SCRIPTS = {
+    script.__name__.removeprefix("experiments."): script for script in (chi2025_table1, zhang2020_table1, *ZHANG2021)
+}
 FIRST_CONVOLUTION = {"VGG16": "block1_conv1", "ResNet50": "conv1_conv", "DenseNet121": "conv1_conv"}
 
 
@@ -75,16 +82,66 @@ def test_chi2025_keeps_the_frozen_weights_and_its_runs_measure_without_the_weigh
         )
 
 
-@pytest.mark.parametrize("results", sorted(Path(__file__).parents[2].glob("experiments/*/results*/table1.csv")), ids=str)
-def test_committed_table_is_recomputed_from_the_committed_predictions(results, tmp_path, capsys):
-    script = SCRIPTS[results.parents[1].name]
-    committed = read_rows(results, text=("row",))
-    rows = [row["row"] for row in committed][1:]
-    folds = sorted(int(path.name[5:]) for path in (results.parent / "runs" / rows[0]).glob("fold_*"))
-    arguments = ["report", "--out", str(results.parent / "runs"), "--save", str(tmp_path), "--rows", *rows]
+@pytest.fixture(scope="module")
+def zhang2021_folder(tmp_path_factory):
+    """One folder for all tables of the paper: what one has trained the next finds there."""
+    return tmp_path_factory.mktemp("zhang2021")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ZHANG2021, ids=lambda script: script.__name__)
+def test_zhang2021_tables_train_and_report(script, zhang2021_folder, tmp_path, capsys):
+    common = ["--smoke", "--out", str(zhang2021_folder)]
+    assert script.main(["run", *common]) == 0
+    assert script.main(["report", *common, "--save", str(tmp_path)]) == 0
+    name = script.__name__.rpartition(".")[2]
+    constant, *rows = read_rows(tmp_path / f"{name}.csv", text=("row",))
+    assert constant["row"].startswith("constant median")
+    assert rows
+    assert all(row["num_subjects"] > 0 for row in rows)
+    if script in (table1, table2, table3):  # masks are compared with the reference
+        assert all(0 <= row["dice"] <= 1 for row in rows)
+    if script in (table5, table6):
+        assert all(", trimester " in row["row"] for row in rows)
+    printed = capsys.readouterr().out
+    assert "row  " in printed
+    assert all(row["row"] in printed for row in rows)
+
+
+@pytest.mark.slow
+def test_table4_takes_any_backbone_by_argument(tmp_path, capsys):
+    arguments = ["--backbones", "MobileNet", "--smoke", "--rows", "mobilenet_mse", "--out", str(tmp_path)]
+    assert table4.main(["run", *arguments]) == 0
+    record = json.loads((tmp_path / "mobilenet_mse" / "fold_0" / "run.json").read_text())
+    assert record["arguments"]["build_arguments"]["backbone"] == "MobileNet"
+    assert table4.main(["report", *arguments]) == 0
+    assert "mobilenet_mse" in capsys.readouterr().out
+
+
+def committed_tables():
+    root = Path(__file__).parents[2] / "experiments"
+    return sorted(path for path in root.glob("*/results*/table*.csv") if not path.stem.endswith("_comparisons"))
+
+
+@pytest.mark.parametrize("table", committed_tables(), ids=lambda path: "/".join(path.parts[-3:]))
+def test_committed_table_is_recomputed_from_the_committed_predictions(table, tmp_path, capsys):
+    script = SCRIPTS[f"{table.parents[1].name}.{table.stem}"]
+    runs = table.parent / "runs"
+    committed = read_rows(table, text=("row",))
+    rows = [path.name for path in runs.iterdir() if path.name in known_rows(script)]
+    folds = sorted(int(path.name[5:]) for path in (runs / rows[0]).glob("fold_*"))
+    arguments = ["report", "--out", str(runs), "--save", str(tmp_path), "--rows", *rows]
     assert script.main([*arguments, "--folds", *map(str, folds)]) == 0
-    recomputed = read_rows(tmp_path / "table1.csv", text=("row",))
+    recomputed = read_rows(tmp_path / table.name, text=("row",))
     assert len(recomputed) == len(committed)
     for ours, theirs in zip(recomputed, committed):  # another processor may sum in another order
         assert ours.pop("row") == theirs.pop("row")
         assert ours == pytest.approx(theirs, rel=1e-9, nan_ok=True)
+
+
+def known_rows(script):
+    """Names of a script's rows, as its help lists them."""
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        script.main(["report", "--help"])
+    listed = re.search(r"--rows ROW \[ROW \.\.\.\]\s+of (.*?)\s+--folds", shown.getvalue(), re.DOTALL)
+    return {name.strip() for name in listed[1].replace("\n", " ").split(",")}

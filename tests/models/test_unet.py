@@ -1,5 +1,7 @@
 """The U-Net from scratch: fingerprint, each fact of its architecture, seeds, files, training, ways to compute."""
 
+import doctest
+import importlib
 import itertools
 import os
 import subprocess
@@ -264,22 +266,18 @@ def test_trains_on_the_mask_on_the_circumference_or_on_both(names, images, targe
     assert not np.array_equal(model.get_layer("down1_conv1").get_weights()[0], kernel)
 
 
-def test_compiled_training_step(images, targets):
-    model = small(head="ellipse")
-    loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
-    model.compile("sgd", loss, jit_compile=True)
-    kernel = model.get_layer("down1_conv1").get_weights()[0]
-    assert np.isfinite(model.train_on_batch(images, targets)).all()
-    assert not np.array_equal(model.get_layer("down1_conv1").get_weights()[0], kernel)
-
-
-def test_outputs_are_float32_in_mixed_precision(images):
+def test_compiled_training_step_in_mixed_precision(images, targets):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small(head="ellipse")
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("down1_conv1").compute_dtype == "bfloat16"
+    loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
+    model.compile("sgd", loss, jit_compile=True)
+    kernel = model.get_layer("down1_conv1").get_weights()[0]
+    assert np.isfinite(model.train_on_batch(images, targets)).all()
+    assert not np.array_equal(model.get_layer("down1_conv1").get_weights()[0], kernel)
     output = numpy_of(model(images))
     assert output["mask"].dtype == output["hc_fraction"].dtype == "float32"
     assert all(np.isfinite(value).all() for value in output.values())
@@ -333,3 +331,9 @@ np.savez(f"{folder}/jax.npz", **model.predict(np.load(f"{folder}/images.npy"), v
 def test_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         small(**arguments)
+
+
+def test_examples():
+    # by its path: the builder hides the module of its name
+    result = doctest.testmod(importlib.import_module("hcreg.models.unet"))
+    assert (result.failed, result.attempted) == (0, 3)

@@ -1,5 +1,8 @@
 """The VGG16 U-Net: fingerprints, each fact of its architecture, and that it is the backbone U-Net on VGG16."""
 
+import doctest
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -129,3 +132,9 @@ def test_weights_by_path_are_vgg16s(images, tmp_path):
 def test_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         vgg16_unet(**{"input_shape": SMALL, **arguments})
+
+
+def test_examples():
+    # by its path: the builder hides the module of its name
+    result = doctest.testmod(importlib.import_module("hcreg.models.vgg16_unet"))
+    assert (result.failed, result.attempted) == (0, 1)
