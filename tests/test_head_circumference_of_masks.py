@@ -217,7 +217,7 @@ def test_a_run_where_no_validation_mask_has_an_outline_has_endless_intervals(sma
         return keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid", name="mask")(image))
 
     def dark(model, *arguments, **keywords):
-        model.layers[-1].set_weights([np.zeros((1, 1, 1, 1)), [-9.0]])
+        model.layers[-1].set_weights([np.zeros((1, 1, 1, 1)), np.array([-9.0])])
         return [{"epoch": 1, "val_loss": 1.0, "seconds": 1.0}]
 
     monkeypatch.setattr(training, "fit", dark)

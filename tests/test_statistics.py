@@ -215,11 +215,21 @@ class TestConformalQuantile:
         # For continuous scores the coverage is between the wanted one and 1 / (n + 1) above it.
         assert coverage - 0.03 < covered < coverage + 1 / (num + 1) + 0.03
 
+    def test_a_subject_in_whom_nothing_was_measured_ranks_last(self):
+        # 19 scores: 90 % of 20 ranks is the 18th smallest.
+        finite = list(range(1, 20))
+        for num_failed, expected in ((0, 18.0), (1, 18.0), (2, math.inf), (19, math.inf)):
+            scores = [math.inf] * num_failed + finite[: 19 - num_failed]
+            assert conformal_quantile(scores, 0.9) == expected
+        assert conformal_quantile([math.inf, 3.0, math.inf, 1.0, 2.0], 0.5) == 3.0
+
     @pytest.mark.parametrize(
         ("scores", "coverage", "words"),
         [
             ([], 0.9, "scores needs at least 1 values"),
             ([1.0, np.nan], 0.9, "scores must be finite"),
+            ([math.inf, np.nan], 0.9, "NaN or infinite: 1 of 2 subjects, at 1"),
+            ([1.0, -math.inf], 0.9, "scores must be finite"),
             ([[1.0]], 0.9, r"scores must be of shape \(num_subjects,\)"),
             ([1.0], 1.0, "coverage must lie between 0 and 1, for instance 0.9 for 90 %. Received: 1.0"),
             ([1.0], 90, "Received: 90"),

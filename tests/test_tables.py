@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -126,7 +127,13 @@ def test_rows_are_compared_in_pairs_of_images_whatever_their_order():
     assert ab["p_value_holm"] == 0.375
     assert (ac["p_value"], ac["p_value_holm"]) == (1.0, 1.0)
     assert bc["median_difference_mm"] == 2.5
-    assert tables.format_comparisons([ab]).split("\n")[1].split() == ["a", "b", "-2.50", "-2.50", "0.12", "0.38"]
+    assert tables.format_comparisons([ab]).split("\n")[1].split() == [
+        *["a", "b", "-2.50", "-2.50", "0.12", "0.38"],
+        "-1.00",  # signed errors of opposite signs, in proportion
+    ]
+    assert [pair["error_correlation"] for pair in (ab, ac)] == pytest.approx([-1.0, 1.0])
+    constant = tables.compare_rows({"a": predictions["a"], "b": rows([1, 1, 1, 1])})
+    assert math.isnan(constant[0]["error_correlation"])
     assert tables.compare_rows({"a": predictions["a"]}) == []
 
 

@@ -2,6 +2,8 @@
 
 from itertools import combinations
 
+import numpy as np
+
 from hcreg import statistics
 
 
@@ -17,7 +19,9 @@ def compare_rows(predictions):
     -------
     list of dict
         For each pair: mean and median of the first's error minus the second's (mm), the p-value of Wilcoxon's
-        signed-rank test, and the same after Holm's correction for all pairs. Empty for a table of one row.
+        signed-rank test, and the same after Holm's correction for all pairs; and Pearson's correlation of the two
+        *signed* errors (NaN where one never varies): near 1, both err on the same images and in the same direction,
+        which points to the images or their annotations and not to the networks. Empty for a table of one row.
 
     Notes
     -----
@@ -27,10 +31,10 @@ def compare_rows(predictions):
     Several images of one examination count as several pairs, so p-values are a little too small.
     """
     errors = {
-        name: {row["subject_id"]: abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows}
+        name: {row["subject_id"]: row["y_pred_mm"] - row["y_true_mm"] for row in rows}
         for name, rows in predictions.items()
     }
-    pairs, found = [], []
+    pairs, found, correlations = [], [], []
     for first, second in combinations(errors, 2):
         if errors[first].keys() != errors[second].keys():
             continue
@@ -38,7 +42,10 @@ def compare_rows(predictions):
         both = [pair for pair in both if pair[0] == pair[0] and pair[1] == pair[1]]
         if both:
             pairs.append((first, second))
-            found.append(statistics.compare_paired(*zip(*both)))
+            signed = np.array(both, float).T
+            found.append(statistics.compare_paired(*np.abs(signed)))
+            varies = len(both) > 1 and np.all(np.ptp(signed, axis=1) > 0)
+            correlations.append(float(np.corrcoef(signed)[0, 1]) if varies else float("nan"))
     if not pairs:
         return []
     corrected = statistics.holm([comparison.p_value for comparison in found])
@@ -51,8 +58,9 @@ def compare_rows(predictions):
             "median_difference_mm": comparison.median_difference,
             "p_value": comparison.p_value,
             "p_value_holm": float(p_value_holm),
+            "error_correlation": correlation,
         }
-        for (first, second), comparison, p_value_holm in zip(pairs, found, corrected)
+        for (first, second), comparison, p_value_holm, correlation in zip(pairs, found, corrected, correlations)
     ]
 
 
@@ -69,10 +77,13 @@ def format_comparisons(comparisons):
     str
     """
     lines = [["absolute error of", "minus that of", "mean (mm)", "median (mm)", "p (Wilcoxon)", "p (Holm)"]]
+    lines[0].append("correlation of errors")
     for item in comparisons:
         differences = [f"{item[name]:+.2f}" for name in ("mean_difference_mm", "median_difference_mm")]
         p_values = [f"{item[name]:.2g}" for name in ("p_value", "p_value_holm")]
-        lines.append([item["row"], item["other_row"], *differences, *p_values])
+        correlation = item["error_correlation"]
+        shared = f"{correlation:.2f}" if correlation == correlation else "-"
+        lines.append([item["row"], item["other_row"], *differences, *p_values, shared])
     return aligned(lines)
 
 

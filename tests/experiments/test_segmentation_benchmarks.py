@@ -90,9 +90,9 @@ def test_the_same_network_passes_with_its_largest_difference(monkeypatch):
         ({"mask_error": np.nan}, r"masks \(plain\) differ from unet\(\)'s by nan"),
         (
             {"loss_error": 1e-2},
-            r"first losses differ: \[0.5, 0.5, 0.5\] with unet.*\[0.5, 0.5, 0.51\]",
+            r"losses of the first steps differ: \[0.5, 0.5, 0.5\] with unet.*\[0.5, 0.5, 0.51\]",
         ),
-        ({"first_loss_error": 1e-3}, "first losses differ"),
+        ({"first_loss_error": 1e-3}, "losses of the first steps differ"),
     ],
 )
 def test_another_network_is_not_compared(monkeypatch, departure, message):

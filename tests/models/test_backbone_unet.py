@@ -353,7 +353,7 @@ np.savez(f"{folder}/jax.npz", **model.predict(np.load(f"{folder}/images.npy"), v
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
         cwd=Path(hcreg.__file__).parent.parent,
         check=True,
-        timeout=300,
+        timeout=600,
     )
     expected = model(images)
     with np.load(tmp_path / "jax.npz") as output:
