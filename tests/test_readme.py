@@ -87,3 +87,31 @@ def test_printed_results_are_those_of_the_committed_table(readme, results):
     assert len(rows) > 1
     for row in rows:
         assert line_of(row) in lines
+
+
+MASKS = [("dice", 4, 8), ("hausdorff_mm", 2, 7), ("boundary_distance_mm", 3, 7)]
+LENGTHS = [("mae_mm", 2, 7), ("mae_sd_mm", 2, 7), ("median_ae_mm", 2, 8), ("bias_mm", 2, 8), ("p95_ae_mm", 2, 8)]
+LENGTHS += [("mae_px", 1, 7), ("pmae_percent", 2, 7)]
+INTERVALS = [("coverage", 3, 9)]
+
+
+@pytest.mark.parametrize(
+    ("readme", "table", "name_width", "columns"),
+    [
+        ("experiments/zhang2021/README.rst", "table1", 24, [*MASKS, *LENGTHS]),
+        ("experiments/zhang2021/README.rst", "table3", 24, [*MASKS, *LENGTHS]),
+        ("experiments/zhang2021/README.rst", "table5", 38, [*LENGTHS, *INTERVALS]),
+        ("experiments/zhang2021/README.rst", "table7", 24, [*LENGTHS, *INTERVALS]),
+        ("README.rst", "table7", 24, [*LENGTHS, *INTERVALS]),
+    ],
+)
+def test_printed_results_of_zhang2021_are_those_of_the_committed_tables(readme, table, name_width, columns):
+    lines = [line.strip() for line in (ROOT / readme).read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(ROOT / "experiments/zhang2021/results" / f"{table}.csv", text=("row",))
+    assert len(rows) > 3
+    for row in rows:
+        cells = [
+            (f"{row[name]:.{digits}f}" if row[name] == row[name] else "-").rjust(width)
+            for name, digits, width in columns
+        ]
+        assert row["row"].ljust(name_width) + "".join(cells) in lines
