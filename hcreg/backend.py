@@ -147,6 +147,63 @@ def compile_function(function, jit_compile=None):
     return jax.jit(function)
 
 
+def fused_batch_normalization(x, gamma, beta, mean, variance, epsilon, training):
+    """Normalise images channel by channel in one kernel, which the gradient has too; TensorFlow only.
+
+    Parameters
+    ----------
+    x : tensor of float32, shape (batch, height, width, channels)
+    gamma, beta : tensors of float32, shape (channels,)
+        Scale and offset of the normalised maps.
+    mean, variance : tensors of float32, shape (channels,)
+        To normalise by where `training` is False; unused otherwise.
+    epsilon : float, 1.001e-5 or more
+        Added to the variance.
+    training : bool
+        Whether to normalise by the batch's own moments.
+
+    Returns
+    -------
+    output : tensor of the shape of `x`
+        ``(x - mean) / sqrt(variance + epsilon) * gamma + beta``
+    mean, variance : tensors of shape (channels,)
+        What was normalised by. The batch's variance is the mean squared deviation, divided by the number of pixels n
+        and not by n - 1. No gradient flows through them.
+
+    Raises
+    ------
+    RuntimeError
+        On JAX, whose compiler fuses the plain formula by itself.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 3.0], "float32").reshape(1, 1, 2, 1)
+    >>> one, zero = np.ones(1, "float32"), np.zeros(1, "float32")
+    >>> if name() == "tensorflow":
+    ...     output, mean, variance = fused_batch_normalization(x, one, zero, zero, one, 1e-3, training=True)
+    ...     assert (float(mean[0]), float(variance[0])) == (2.0, 1.0)
+    """
+    if name() != "tensorflow":
+        raise RuntimeError(
+            f"The fused kernel is TensorFlow's. Received: the backend {name()!r}. Use keras.ops.batch_normalization."
+        )
+    if not training:
+        if tf.config.list_physical_devices("GPU"):
+            # There the fused gradient of inference has no deterministic kernel, and fails after `seed_everything`.
+            return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance
+        output = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+        ).y
+        return output, mean, variance
+    fused = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
+    )
+    num_pixels = tf.cast(tf.reduce_prod(tf.shape(x, tf.int64)[:3]), x.dtype)
+    # The kernel divides by n - 1. Of a single pixel that may be 0 / 0: its variance is 0.
+    batch_variance = tf.math.multiply_no_nan(fused.batch_variance, (num_pixels - 1.0) / num_pixels)
+    return fused.y, tf.stop_gradient(fused.batch_mean), tf.stop_gradient(batch_variance)
+
+
 def seed_everything(seed):
     """Fix every random number and every operation's order of summation that can be fixed.
 

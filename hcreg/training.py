@@ -137,9 +137,18 @@ def outputs_of(model):
     Returns
     -------
     tuple of str
-        Of "mask" and "hc_fraction".
+        "mask", "hc_fraction" or both of a network of `hcreg.models`; else the names of its output layers, "output" where
+        it has none before it is called (a subclass of `keras.Model`).
     """
-    return tuple(model.output) if isinstance(model.output, dict) else tuple(model.output_names)
+    if _has_named_outputs(model):
+        return tuple(model.output)
+    if isinstance(model, keras.Sequential):
+        return (model.layers[-1].name,)
+    return tuple(getattr(model, "output_names", None) or ("output",))
+
+
+def _has_named_outputs(model):
+    return isinstance(getattr(model, "output", None), dict)  # a keras.Sequential has no output before it is called
 
 
 def discard_state(folder):
@@ -192,7 +201,7 @@ def _learning_rate(schedule, learning_rate, num_steps):
 def _loss_weights(model, loss, weights):
     """A weight for each loss, as Keras wants; by the name of its output, where Keras may go by its position."""
     outputs = outputs_of(model)
-    if isinstance(model.output, dict) and not isinstance(loss, dict):
+    if _has_named_outputs(model) and not isinstance(loss, dict):
         raise ValueError(
             f"The network has the outputs {', '.join(outputs)}: name the loss of each that is trained on, as in "
             f"loss={{{outputs[0]!r}: ...}}. Received: {loss!r}."
@@ -218,7 +227,7 @@ def _metrics(model):
         return keras.metrics.MeanAbsoluteError("mae")
 
     metrics = {name: [metric_of(name)] for name in outputs_of(model)}
-    return metrics if isinstance(model.output, dict) else next(iter(metrics.values()))
+    return metrics if _has_named_outputs(model) else next(iter(metrics.values()))
 
 
 @keras.saving.register_keras_serializable(package="hcreg")  # or a trained model's .keras file could not be read

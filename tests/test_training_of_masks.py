@@ -114,6 +114,14 @@ def test_outputs_by_name():
     assert training.outputs_of(build("mask")) == ("mask",)
     assert set(training.outputs_of(build("ellipse"))) == {"mask", "hc_fraction"}
     assert training.outputs_of(models.cnn_263k((16, 16, 1))) == ("hc_fraction",)
+    layers = [keras.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(1, name="age")]
+    assert training.outputs_of(keras.Sequential(layers)) == ("age",)
+
+    class Subclass(keras.Model):
+        def call(self, images):
+            return images
+
+    assert training.outputs_of(Subclass()) == ("output",)
 
 
 def test_history_has_the_columns_of_the_outputs(reference, mask_run):

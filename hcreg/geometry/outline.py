@@ -89,9 +89,14 @@ def measure_mask(mask, spacing_mm=1.0, postprocess=True, image_shape=None):
     mask = np.asarray(mask)
     if image_shape is not None:
         require_mask_of(image_shape, mask)
-    if mask.ndim == 2 and mask.size and not (math.isfinite(mask.min()) and math.isfinite(mask.max())):
-        return _failed(f"the mask is NaN or infinite in {int((~np.isfinite(mask)).sum())} of {mask.size} pixels.")
-    values, level = checked_mask(mask)
+    try:
+        values, level = checked_mask(mask)
+    except ValueError:
+        # Looked for only now: a mask with such pixels is always refused, and most masks have none.
+        if mask.ndim != 2 or mask.dtype.kind != "f" or np.isfinite(mask).all():
+            raise
+        num_broken = int((~np.isfinite(mask)).sum())
+        return _failed(f"the mask is NaN or infinite in {num_broken} of {mask.size} pixels.")
     ellipses = []
     if not postprocess:
         ellipses = _ellipses_of_components(values if level == 0.5 else values / np.float32(255), spacing)

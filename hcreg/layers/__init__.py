@@ -1,5 +1,6 @@
 """Keras layers that the papers' networks share, or that measure inside a network."""
 
+from hcreg.layers.batch_normalization import BatchNormalization
 from hcreg.layers.ellipse_moments import EllipseMoments
 
-__all__ = ["EllipseMoments"]
+__all__ = ["BatchNormalization", "EllipseMoments"]

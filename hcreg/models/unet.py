@@ -2,6 +2,7 @@
 
 import keras
 
+from hcreg.layers import BatchNormalization
 from hcreg.models import weights_file
 from hcreg.models.backbone import check_input_shape, with_seed
 from hcreg.models.mask_output import check_multiple, check_output, mask_output
@@ -116,5 +117,5 @@ def _convolution(x, filters, kernel_size, name):
 def _block(x, filters, name):
     for number in (1, 2):
         x = _convolution(x, filters, 3, f"{name}_conv{number}")
-        x = keras.layers.BatchNormalization(name=f"{name}_bn{number}")(x)
+        x = BatchNormalization(name=f"{name}_bn{number}")(x)
     return x

@@ -68,4 +68,4 @@ def map_to_image(probabilities, image_shape):
     frame = cv2.resize(probabilities, (width, height), interpolation=cv2.INTER_CUBIC)
     top, left = placement.top_px, placement.left_px
     image_map = frame[top : top + placement.image_shape[0], left : left + placement.image_shape[1]]
-    return np.clip(image_map, 0.0, 1.0)
+    return np.clip(image_map, 0.0, 1.0, out=image_map)
