@@ -137,8 +137,8 @@ def outputs_of(model):
     Returns
     -------
     tuple of str
-        "mask", "hc_fraction" or both of a network of `hcreg.models`; else the names of its output layers, "output" where
-        it has none before it is called (a subclass of `keras.Model`).
+        "mask", "hc_fraction" or both of a network of `hcreg.models`; else the names of its output layers, "output"
+        where it has none before it is called (a subclass of `keras.Model`).
     """
     if _has_named_outputs(model):
         return tuple(model.output)
