@@ -62,7 +62,7 @@ def predict_rows(model, batches, fold, constant):
     -------
     list of dict
         Columns of ``predictions.csv`` but the interval. Pixels are the image's own. Of a segmentation network the
-        prediction is its own circumference where it gives one, else the fitted ellipse's, which is NaN where
+        prediction is its own circumference where it gives one, else the fitted ellipse's, and in either case NaN where
         ``failure`` says why; the columns of `hcreg.mask_measures.mask_columns` follow.
 
     Raises
@@ -78,7 +78,9 @@ def predict_rows(model, batches, fold, constant):
     for position, index in enumerate(batches.indices):
         record = cache.records[index]
         of_mask = _mask_columns(outputs["mask"][position], cache, index) if "mask" in outputs else {}
-        if "hc_fraction" in outputs:
+        if of_mask.get("failure"):
+            y_pred_mm = float("nan")  # moments give an empty mask 3.5 px, a small number that would pass for a head
+        elif "hc_fraction" in outputs:
             fraction = float(outputs["hc_fraction"][position].item())
             y_pred_mm = fraction * batches.target_scale_px / cache.reference_px_per_mm[index]
         else:

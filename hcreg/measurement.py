@@ -46,8 +46,7 @@ class Measurement:
         The ellipse fitted to the predicted mask, in pixels of the image as it was handed in. None for direct
         regression, and where `failure` says why.
     failure : str
-        Why the predicted mask has no usable outline, or the network no finite number; empty where all went well. A
-        network that measures its own mask (``head="ellipse"``) gives a number even then: do not rely on it.
+        Why the predicted mask has no usable outline, or the network no finite number; empty where all went well.
     mask : ndarray of bool, shape (height_px, width_px), or None
         The predicted mask as it is, at the image's own size; None for direct regression.
     """
@@ -258,8 +257,7 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
     Returns
     -------
     Measurement
-        A mask without a usable outline raises nothing: ``failure`` holds the reason, and ``hc_mm`` is NaN unless the
-        network gives a circumference beside the mask.
+        A mask without a usable outline raises nothing: ``failure`` holds the reason, and ``hc_mm`` is NaN.
 
     Raises
     ------
@@ -277,10 +275,10 @@ def _measurement(prepared, outputs, half_width_px, coverage):
     outline = {"failure": ""}
     if "mask" in outputs:
         hc_mm, outline = _outline(outputs["mask"], prepared)
-    if "hc_px" in outputs:
+    if "hc_px" in outputs and not outline["failure"]:  # moments give an empty mask a small number, and no head
         hc_mm = float(outputs["hc_px"] / prepared.reference_px_per_mm)
         if not np.isfinite(hc_mm):
-            outline["failure"] = outline["failure"] or f"the network gave no finite number ({hc_mm})."
+            outline["failure"] = f"the network gave no finite number ({hc_mm})."
     return Measurement(
         hc_mm=hc_mm,
         hc_px=hc_mm / prepared.pixel_size_mm,

@@ -120,11 +120,11 @@ def test_of_two_outputs_the_circumference_is_the_prediction(cache):
         assert row["hc_ellipse_mm"] == pytest.approx(each.hc_mm, abs=0.1)
 
 
-def test_of_two_outputs_the_circumference_stands_though_its_mask_has_no_outline(cache):
+def test_of_two_outputs_the_circumference_falls_with_its_mask(cache):
     fractions = np.full((4, 1), 1.25, np.float32)
     rows = rows_of(cache, lambda labels: {"mask": 0 * labels["mask"], "hc_fraction": fractions})
     assert all("the mask is empty" in row["failure"] for row in rows)
-    assert rows[0]["y_pred_mm"] == pytest.approx(150.0)
+    assert math.isnan(rows[0]["y_pred_mm"])
     assert math.isnan(rows[0]["hc_ellipse_mm"])
 
 
