@@ -31,7 +31,10 @@ TINY = 1e-5  # logarithms go on along their tangent below it: 1 / TINY over two 
 
 
 class _MaskLoss(keras.losses.Loss):
-    """What the losses of masks share: the checks, the arithmetic in float32, one value per image."""
+    """What the losses of masks share: the checks, the arithmetic in float32, one value per image.
+
+    A loss has ``per_image(y_true, y_pred)``: values of shape (batch,) of two float tensors of one shape.
+    """
 
     def __init__(self, reduction, name, dtype):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
@@ -44,10 +47,6 @@ class _MaskLoss(keras.losses.Loss):
         y_true = like_prediction(y_true, y_pred)
         wrong = ops.logical_or(outside_shares(y_true), outside_shares(y_pred))
         return ops.where(wrong, float("nan"), self.per_image(y_true, y_pred))
-
-    def per_image(self, y_true, y_pred):
-        """Values of shape (batch,) of two float tensors of one shape."""
-        raise NotImplementedError
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype}

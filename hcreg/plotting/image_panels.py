@@ -121,7 +121,8 @@ def wrapped(reason, width):
     >>> wrapped("the mask is empty: no pixel of it lies above the threshold.", 20)
     'the mask is empty:\\nno pixel of it …'
     """
-    return "\n".join(textwrap.wrap(reason, width, max_lines=2, placeholder=" …"))
+    lines = textwrap.wrap(reason, width - 2)
+    return "\n".join([lines[0], f"{lines[1]} …"] if len(lines) > 2 else lines)
 
 
 def _draw_ellipse(axes, ellipse, label, line, colour, zorder):

@@ -204,8 +204,8 @@ class TestMeasureMask:
 
 class TestRequireMaskOf:
     def test_takes_a_mask_of_the_images_size(self):
-        require_mask_of((20, 30), np.zeros((20, 30)))
-        require_mask_of((20, 30, 3), np.zeros((20, 30)))
+        assert require_mask_of((20, 30), np.zeros((20, 30))) is None  # raises where it does not fit
+        assert require_mask_of((20, 30, 3), np.zeros((20, 30))) is None
 
     @pytest.mark.parametrize(
         ("shape", "words"),

@@ -125,8 +125,10 @@ def test_0_1_and_0_255_and_bool_are_the_same(metric):
 def test_masks_are_left_as_they_are(metric):
     mask_true, mask_pred = square(2), square(4)
     mask_true.flags.writeable = mask_pred.flags.writeable = False
-    metric(mask_true, mask_pred)
-    metric(mask_true.T, np.asfortranarray(mask_pred).T)
+    before = mask_true.copy(), mask_pred.copy()
+    expected = metric(mask_true, mask_pred)  # writing to a read-only array would raise
+    assert metric(mask_true.T, np.asfortranarray(mask_pred).T) == pytest.approx(expected)
+    assert np.array_equal(before, (mask_true, mask_pred))
 
 
 @pytest.mark.parametrize("metric", EVERY_MASK_METRIC)

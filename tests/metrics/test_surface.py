@@ -197,20 +197,20 @@ class TestSimpleITK:
     @settings(PROPERTIES, max_examples=40)
     @given(masks_and_spacing())
     def test_random_masks(self, case):
-        self.compare(*case)
+        self.assert_same(*case)
 
     def test_heads_cut_by_the_border(self):
         mask_true = ellipsoid((108, 160), (20, 80), (50, 70))
         mask_pred = ellipsoid((108, 160), (24, 77), (52, 66))
-        self.compare((mask_true, mask_pred), (0.135, 0.19))
+        self.assert_same((mask_true, mask_pred), (0.135, 0.19))
 
     def test_volumes(self):
         mask_true = ellipsoid((40, 52, 44), (19, 25, 22), (15, 20, 17))
         mask_pred = ellipsoid((40, 52, 44), (20, 27, 21), (16, 18, 18))
-        self.compare((mask_true, mask_pred), (0.38, 0.4, 0.95))
+        self.assert_same((mask_true, mask_pred), (0.38, 0.4, 0.95))
 
     @staticmethod
-    def compare(pair, spacing):
+    def assert_same(pair, spacing):
         hausdorff, average = measured_by_simpleitk(*pair, spacing)
         assert metrics.hausdorff_distance(*pair, spacing) == pytest.approx(hausdorff, rel=1e-5, abs=1e-5)
         assert metrics.average_boundary_distance(*pair, spacing) == pytest.approx(average, rel=1e-5, abs=1e-5)
