@@ -6,7 +6,7 @@ Everything a table shows is computed here from rows such as ``predictions.csv`` 
 import numpy as np
 
 from hcreg import metrics, statistics
-from hcreg.mask_measures import mask_columns
+from hcreg.mask_measures import mask_columns, predicted_length
 from hcreg.preprocessing.frames import REFERENCE_SHAPE
 
 COVERAGE = 0.9
@@ -78,13 +78,12 @@ def predict_rows(model, batches, fold, constant):
     for position, index in enumerate(batches.indices):
         record = cache.records[index]
         of_mask = _mask_columns(outputs["mask"][position], cache, index) if "mask" in outputs else {}
-        if of_mask.get("failure"):
-            y_pred_mm = float("nan")  # moments give an empty mask 3.5 px, a small number that would pass for a head
-        elif "hc_fraction" in outputs:
+        y_pred_mm = None
+        if "hc_fraction" in outputs:
             fraction = float(outputs["hc_fraction"][position].item())
             y_pred_mm = fraction * batches.target_scale_px / cache.reference_px_per_mm[index]
-        else:
-            y_pred_mm = of_mask["hc_ellipse_mm"]
+        if of_mask:
+            y_pred_mm = predicted_length(y_pred_mm, of_mask["hc_ellipse_mm"], of_mask["failure"])
         rows.append(
             {
                 "subject_id": record.subject_id,

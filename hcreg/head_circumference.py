@@ -187,10 +187,11 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
         progress=f"{recipe.name}, fold {fold}" if progress else False,
     )
     constant = evaluation.constant_predictor(cache, parts["training"])
-    unaugmented = Batches(cache, parts["training"], scale_px, **options)
+    options["targets"] = ("hc_fraction",)  # predicting needs no labels: half a gigabyte of masks less at 224 x 224
+    unaugmented, test = (Batches(cache, parts[part], scale_px, **options) for part in ("training", "test"))
     write_rows(folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant))
     calibration = evaluation.predict_rows(model, validation, fold, constant)
-    rows = evaluation.predict_rows(model, Batches(cache, parts["test"], scale_px, **options), fold, constant)
+    rows = evaluation.predict_rows(model, test, fold, constant)
     rows = evaluation.with_intervals(rows, calibration)
     write_rows(folder / "validation_predictions.csv", calibration)
     write_rows(folder / "predictions.csv", rows)

@@ -65,6 +65,34 @@ def mask_columns(probabilities, reference, image_shape, pixel_size_mm):
     return columns
 
 
+def predicted_length(own, fitted, failure):
+    """What a segmentation network is said to measure.
+
+    Parameters
+    ----------
+    own : float or None, any unit
+        The circumference of the network's own (``head="ellipse"``); None where it gives none.
+    fitted : float, the unit of `own`
+        That of the ellipse fitted to its mask.
+    failure : str
+        Why the mask has no usable outline; empty where it has one.
+
+    Returns
+    -------
+    float
+        Its own where it gives one. NaN with a failure: moments give an empty mask 3.5 px, a small number that would
+        pass for a head.
+
+    Examples
+    --------
+    >>> predicted_length(100.0, 101.0, ""), predicted_length(None, 101.0, ""), predicted_length(3.5, 0.0, "empty")
+    (100.0, 101.0, nan)
+    """
+    if failure:
+        return float("nan")
+    return fitted if own is None else own
+
+
 def ellipse_of_row(row):
     """The fitted ellipse that a row of ``predictions.csv`` holds.
 

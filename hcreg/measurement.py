@@ -18,6 +18,7 @@ import numpy as np
 
 from hcreg import evaluation, geometry, models, runs, statistics, training
 from hcreg.files import read_rows
+from hcreg.mask_measures import predicted_length
 from hcreg.preprocessing.frames import input_image, normalise, place, working_image
 from hcreg.preprocessing.images import read_image
 from hcreg.preprocessing.maps import map_to_image
@@ -272,13 +273,14 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
 
 
 def _measurement(prepared, outputs, half_width_px, coverage):
-    outline = {"failure": ""}
-    if "mask" in outputs:
-        hc_mm, outline = _outline(outputs["mask"], prepared)
-    if "hc_px" in outputs and not outline["failure"]:  # moments give an empty mask a small number, and no head
+    hc_mm, outline = None, {"failure": ""}
+    if "hc_px" in outputs:
         hc_mm = float(outputs["hc_px"] / prepared.reference_px_per_mm)
-        if not np.isfinite(hc_mm):
-            outline["failure"] = f"the network gave no finite number ({hc_mm})."
+    if "mask" in outputs:
+        fitted_mm, outline = _outline(outputs["mask"], prepared)
+        hc_mm = predicted_length(hc_mm, fitted_mm, outline["failure"])
+    if not np.isfinite(hc_mm) and not outline["failure"]:
+        outline["failure"] = f"the network gave no finite number ({hc_mm})."
     return Measurement(
         hc_mm=hc_mm,
         hc_px=hc_mm / prepared.pixel_size_mm,

@@ -115,3 +115,29 @@ def test_printed_results_of_zhang2021_are_those_of_the_committed_tables(readme, 
             for name, digits, width in columns
         ]
         assert row["row"].ljust(name_width) + "".join(cells) in lines
+
+
+ZHANG2021 = ROOT / "experiments/zhang2021"
+
+
+def predictions_of(name):
+    rows = read_rows(ZHANG2021 / "results/runs" / name / "fold_0/predictions.csv")
+    return np.array([row["y_pred_mm"] for row in rows]), np.array([row["y_true_mm"] for row in rows])
+
+
+def test_what_zhang2021_says_of_shared_errors_is_so():
+    text = (ZHANG2021 / "README.rst").read_text(encoding="utf-8")
+    names = ("unet_dice", "unet_kappa", "densenet121_unet_ellipse")
+    together, true_mm = (np.array(values) for values in zip(*map(predictions_of, names)))
+    correlations = np.corrcoef(together - true_mm)[2]
+    assert f"``densenet121_unet_ellipse`` correlate with {correlations[0]:.2f}" in text
+    assert f"{correlations[1]:.2f} with ``unet_kappa``" in text
+    assert f"DenseNet121 has {np.abs(together.mean(axis=0) - true_mm[0]).mean():.2f} mm" in text
+
+
+def test_every_segmentation_network_of_zhang2021_beats_every_regressor():
+    rows = read_rows(ZHANG2021 / "results/table7_comparisons.csv", text=("row", "other_row"))
+    regressors = {"densenet121_mae", "cnn_1m_240_mae"}
+    between = [row for row in rows if (row["row"] in regressors) != (row["other_row"] in regressors)]
+    assert len(between) == 6
+    assert all(row["mean_difference_mm"] < 0 and row["p_value_holm"] < 1e-12 for row in between)

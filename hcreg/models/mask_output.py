@@ -3,10 +3,10 @@
 import keras
 
 from hcreg.layers import EllipseMoments
+from hcreg.preprocessing.frames import REFERENCE_SHAPE
 
 HEADS = ("mask", "ellipse")
 ACTIVATIONS = ("sigmoid", "softmax")
-FRAME_HEIGHT_PER_WIDTH = 540 / 800
 SHARPNESS = 2.0  # a background of 0.01 everywhere lengthens a small head by 0.6 %, and by 37 % without
 
 
@@ -80,7 +80,8 @@ def mask_output(features, classes, head, kernel_size, activation="sigmoid"):
     if head == "mask":
         return mask
     height, width = mask.shape[1:3]
-    pixel_size = (1 / width, FRAME_HEIGHT_PER_WIDTH / height)
+    frame_height, frame_width = REFERENCE_SHAPE
+    pixel_size = (1 / width, frame_height / frame_width / height)
     moments = EllipseMoments(pixel_size, sharpness=SHARPNESS, name="ellipse")(mask)
     # a layer of its own, so that the output and its loss go by the name of the regressors' output
     circumference = keras.layers.Identity(dtype="float32", name="hc_fraction")(moments["circumference"])

@@ -67,7 +67,8 @@ def unet(
     dropped-out maps are both pooled and used as its skip.
 
     The ellipse's pixel size follows from the frame of `hcreg.preprocessing.frames`, of proportions 800 to 540, whatever
-    the input's own proportions.
+    the input's own proportions. The mask is sharpened before its moments are taken (``sharpness=2`` of
+    `hcreg.layers.EllipseMoments`), the output "mask" is not.
 
     References
     ----------
