@@ -8,6 +8,7 @@ from importlib import import_module
 from hcreg._version import __version__
 
 _MODULES = (
+    "analyzers",
     "augmentation",
     "datasets",
     "geometry",

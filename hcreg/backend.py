@@ -120,7 +120,42 @@ def gradient(function, x):
     return value_and_vjp(function, x)[1]
 
 
-def compile_function(function, jit_compile=None):
+def vjp(function, *inputs):
+    """Value of a function of several tensors, and the function that carries cotangents back to them.
+
+    Parameters
+    ----------
+    function : callable
+        Maps tensors to one tensor.
+    *inputs : tensors of floating-point numbers
+
+    Returns
+    -------
+    value : tensor
+        ``function(*inputs)``
+    pull_back : callable
+        Maps a tensor of the shape of `value` to a list of tensors of the shapes of `inputs`: the cotangent times the
+        Jacobian of each, zero where the value does not depend on it. To be called once.
+
+    Examples
+    --------
+    >>> value, pull_back = vjp(lambda a, b: a * b, keras.ops.array([2.0]), keras.ops.array([3.0]))
+    >>> [float(np.asarray(product)[0]) for product in pull_back(keras.ops.ones_like(value))]
+    [3.0, 2.0]
+    """
+    if name() == "tensorflow":
+        inputs = [tf.convert_to_tensor(x) for x in inputs]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+        return value, lambda cotangent: tape.gradient(
+            value, inputs, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+    value, pull_back = jax.vjp(function, *inputs)
+    return value, lambda cotangent: list(pull_back(cotangent))
+
+
+def compile_function(function, jit_compile=None, variables=()):
     """Compile a function of tensors into one graph.
 
     Parameters
@@ -130,6 +165,8 @@ def compile_function(function, jit_compile=None):
     jit_compile : bool, optional
         Whether TensorFlow uses XLA. By default only where a GPU is seen, since XLA is several times slower than
         TensorFlow's own kernels for convolutions on a CPU. JAX always uses XLA.
+    variables : sequence of keras.Variable
+        What the function reads besides its arguments, such as a model's weights.
 
     Returns
     -------
@@ -138,13 +175,22 @@ def compile_function(function, jit_compile=None):
 
     Notes
     -----
-    A variable that the function reads, such as a model's weight, is read at every call on TensorFlow. On JAX its value
-    at the first call is a constant of the compiled graph: compile anew after weights have changed.
+    A variable that the function reads, such as a model's weight, is read at every call on TensorFlow. On JAX the value
+    at the first call is a constant of the compiled graph, unless the variable is named in `variables`.
     """
     if name() == "tensorflow":
         use_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile is None else jit_compile
-        return tf.function(function, jit_compile=use_xla)
-    return jax.jit(function)
+        return tf.function(function, jit_compile=use_xla, reduce_retracing=True)
+    variables = list(variables)
+    if not variables:
+        return jax.jit(function)
+
+    def with_values(values, *arguments):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*arguments)
+
+    compiled = jax.jit(with_values)
+    return lambda *arguments: compiled([variable.value for variable in variables], *arguments)
 
 
 def fused_batch_normalization(x, gamma, beta, mean, variance, epsilon, training):
