@@ -177,15 +177,28 @@ class TrainedRegressor:
         """
         if len(images) != len(pixel_sizes_mm):
             raise ValueError(f"{len(images)} images need as many pixel sizes. Received: {len(pixel_sizes_mm)}.")
-        half_width_px = statistics.conformal_quantile(self.scores_px, coverage)
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            batch = [self._prepared_or_error(*pair) for pair in zip(images[part], pixel_sizes_mm[part])]
-            prepared = [item for item in batch if isinstance(item, _Prepared)]
-            outputs = iter(self._predict(prepared))
+            batch = [self.prepared_or_error(*pair) for pair in zip(images[part], pixel_sizes_mm[part])]
+            measured = iter(self.measure_prepared([item for item in batch if isinstance(item, Prepared)], coverage))
             for item in batch:
-                measured = isinstance(item, _Prepared)
-                yield _measurement(item, next(outputs), half_width_px, coverage) if measured else item
+                yield next(measured) if isinstance(item, Prepared) else item
+
+    def measure_prepared(self, prepared, coverage=evaluation.COVERAGE):
+        """Measure a batch of images as the network takes them.
+
+        Parameters
+        ----------
+        prepared : list of Prepared
+        coverage : float
+
+        Returns
+        -------
+        list of Measurement
+        """
+        half_width_px = statistics.conformal_quantile(self.scores_px, coverage)
+        pairs = zip(prepared, self._predict(prepared))
+        return [_measurement(item, outputs, half_width_px, coverage) for item, outputs in pairs]
 
     def _predict(self, prepared):
         """One dict an image: the circumference in reference px, the probabilities, or both."""
@@ -199,7 +212,19 @@ class TrainedRegressor:
             outputs["hc_px"] = outputs.pop("hc_fraction").astype(float).reshape(-1) * self.scale_px
         return [{name: values[index] for name, values in outputs.items()} for index in range(len(prepared))]
 
-    def _prepared_or_error(self, image, pixel_size_mm):
+    def prepared_or_error(self, image, pixel_size_mm):
+        """Bring an image to the network's input, or say why it cannot be.
+
+        Parameters
+        ----------
+        image, pixel_size_mm
+            As in `measure`.
+
+        Returns
+        -------
+        Prepared, ValueError or OSError
+            The error is not raised, so that a bad image among many fails alone.
+        """
         try:
             return self._prepare(image, pixel_size_mm)
         except (ValueError, OSError) as error:
@@ -220,24 +245,42 @@ class TrainedRegressor:
                 "ultrasound image itself."
             )
         inputs = normalise(resized[None], self.normalisation, self.input_shape[2])
-        return _Prepared(inputs, grey.shape, pixels.shape, spacing_mm)
+        return Prepared(inputs, grey, pixels.shape, spacing_mm)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """One image as the network takes it, and the way back to its pixels."""
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One image as the network takes it, and the way back to its pixels.
 
-    inputs: np.ndarray
-    image_shape: tuple
-    square_shape: tuple  # after the resampling to square pixels, the smaller of the two sizes
+    Attributes
+    ----------
+    inputs : ndarray of float32, shape (1, height, width, channels)
+    image : ndarray of shape (height_px, width_px)
+        Grey values as they were handed in.
+    square_shape : tuple of int (height_px, width_px)
+        After the resampling to square pixels, the smaller of the two sizes.
+    spacing_mm : tuple of float (x, y)
+        Of `image`.
+    """
+
+    inputs: np.ndarray = field(repr=False)
+    image: np.ndarray = field(repr=False)
+    square_shape: tuple
     spacing_mm: tuple
 
     @property
+    def image_shape(self):
+        """(height_px, width_px) of the image as it was handed in."""
+        return self.image.shape
+
+    @property
     def pixel_size_mm(self):
+        """Of the square pixels."""
         return min(self.spacing_mm)
 
     @property
     def reference_px_per_mm(self):
+        """What turns the network's reference pixels into millimetres."""
         return place(self.square_shape).reference_px_per_image_px / self.pixel_size_mm
 
 

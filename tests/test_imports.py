@@ -27,7 +27,7 @@ LAYERS = (
 )
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 # They are handed a keras.Model, or a function that builds one, and know none by name.
-RESTRICTED = {module: {"_version", "backend", "files", "progress"} for module in ("analyzers", "tuning")}
+RESTRICTED = {module: {"_version", "backend", "files", "progress", "statistics"} for module in ("analyzers", "tuning")}
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 WITHOUT_KERAS = (
     "augmentation",

@@ -20,15 +20,15 @@ class ActivationMap(Analyzer):
         HiResCAM multiplies each activation by its own gradient and keeps the sign. Grad-CAM multiplies each channel by
         the mean of its gradients and keeps what is positive.
     layer : str, optional
-        Whose output is weighted; with the layer's activation, and the last call where the layer is called several times.
-        By default the last one that gives several channels and still has pixels.
+        Whose output is weighted; with the layer's activation, and the last call where it is called several times. By
+        default the last one that gives several channels and still has pixels.
     resize : bool
         Whether the map is interpolated linearly to the size of the image.
 
     Notes
     -----
-    With global average pooling and a linear output behind the layer, an unresized HiResCAM sums to the prediction less its
-    bias, and Grad-CAM is its positive part times the number of pixels. With a flattening and dense layers they are
+    With global average pooling and a linear output behind the layer, an unresized HiResCAM sums to the prediction less
+    its bias, and Grad-CAM is its positive part times the number of pixels. With a flattening and dense layers they are
     different maps. Where skip connections pass the layer by, as in a U-Net, the map tells of the way through it alone.
     """
 
@@ -100,8 +100,8 @@ def _find_tap(parts, layer, model, name):
     ]
     if not several:
         raise ValueError(
-            f"{name} needs a layer that gives maps of several channels. The model {model.name!r} has none between its input "
-            "and its output. Use another analyzer."
+            f"{name} needs a layer that gives maps of several channels. The model {model.name!r} has none between its "
+            "input and its output. Use another analyzer."
         )
     return several[-1]
 

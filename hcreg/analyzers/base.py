@@ -229,7 +229,7 @@ class Analyzer(ABC):
         """Maps of a batch; tensors in, a tensor or a tuple of tensors out; compiled once per shape."""
 
     def _explain_batch(self, batch, batch_size, first):
-        """Maps of a batch, arrays in and out; `batch_size` bounds the copies, `first` is the number of its first image."""
+        """Maps of a batch, arrays in and out; `batch_size` bounds the copies, `first` numbers its first image."""
         return keras.ops.convert_to_numpy(self._compiled(batch))
 
     def _predict(self, images):
@@ -325,8 +325,8 @@ def full_precision(model):
         return keras.models.clone_model(model, clone_function=copy, recursive=True)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"The model {model.name!r} computes in {' and '.join(sorted(dtypes))}, and is explained in float32 by a copy, "
-            f"which could not be made: {error}. Rebuild it with the float32 policy and load its weights."
+            f"The model {model.name!r} computes in {' and '.join(sorted(dtypes))}, and is explained in float32 by a "
+            f"copy, which could not be made: {error}. Rebuild it with the float32 policy and load its weights."
         ) from error
 
 

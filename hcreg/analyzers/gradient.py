@@ -94,8 +94,8 @@ class SmoothGrad(_Averaged):
     postprocess : {None, "abs", "square"}
         Applied to each copy's gradient, before the mean.
     seed : int
-        Of the noise. All images get the same noise, each scaled by its own range, so that an image's map does not depend
-        on which others are explained with it.
+        Of the noise. All images get the same noise, each scaled by its own range, so that an image's map does not
+        depend on which others are explained with it.
     noise : array-like of shape (augment_by_n, *image), optional
         Noise of standard deviation 1 to use in the place of drawn one.
     compat : {None, "innvestigate"}

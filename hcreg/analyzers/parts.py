@@ -496,12 +496,17 @@ def _branch_factors(layer, num_inputs):
         return (1.0 / num_inputs,) * num_inputs
     if _same_call(layer, (layers.Subtract,)):
         return (1.0, -1.0)
-    if num_inputs == 2 and type(layer).__module__.startswith("keras.") and isinstance(layer, keras.Operation):
-        if not isinstance(layer, layers.Layer) and type(layer).__name__ in _OPERATORS:  # written as x + y
-            return _OPERATORS[type(layer).__name__]
+    if num_inputs == 2 and _is_operator(layer):
+        return _OPERATORS.get(type(layer).__name__)
     if type(layer).__name__ == "CustomScaleLayer" and num_inputs == 2:  # of keras.applications.InceptionResNetV2
         return (1.0, float(layer.scale))
     return None
+
+
+def _is_operator(layer):
+    """Whether it stands for a function of Keras, x + y say, and is no layer."""
+    is_function = isinstance(layer, keras.Operation) and not isinstance(layer, layers.Layer)
+    return is_function and type(layer).__module__.startswith("keras.")
 
 
 def _new_tensor(shapes, shape):

@@ -50,8 +50,7 @@ def create_analyzer(name, model, engine="native", compat=None, neuron=None, outp
     output : str, optional
         Name of the output that is explained, where the model has several.
     **options
-        Of the analyzer, with iNNvestigate's names where it has them; ``help(create_analyzer)`` shows none, the error for an
-        unknown one lists them all.
+        Of the analyzer, with iNNvestigate's names where it has them; the error for an unknown one lists them all.
 
     Returns
     -------

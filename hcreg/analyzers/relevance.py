@@ -3,14 +3,13 @@
 import warnings
 from dataclasses import dataclass, replace
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from hcreg.analyzers import rules
 from hcreg.analyzers.base import Analyzer
 from hcreg.analyzers.canonization import canonize, keep
-from hcreg.analyzers.parts import Affine, Pass, Sum, read_parts
+from hcreg.analyzers.parts import Affine, Pass, read_parts
 from hcreg.analyzers.walk import Composite, Walk, bounds_of, derivative, first_layers, unchanged
 
 _NAMED_RULES = {
@@ -202,12 +201,12 @@ def lrp_alpha_beta(compat=None, alpha=None, beta=None, bias=True, input_layer_ru
 
 def lrp_w_square(compat=None, input_layer_rule=None):
     """Composite of lrp.w_square: shares in proportion to squared weights."""
-    return _one_rule(rules.WSquare(), compat, input_layer_rule, elsewhere=rules.Z(), affine=rules.Unchanged())
+    return _one_rule(rules.WSquare(), compat, input_layer_rule, elsewhere=rules.z_plus(), affine=rules.Unchanged())
 
 
 def lrp_flat(compat=None, input_layer_rule=None):
     """Composite of lrp.flat: equal shares."""
-    return _one_rule(rules.Flat(), compat, input_layer_rule, elsewhere=rules.Z(), affine=rules.Unchanged())
+    return _one_rule(rules.Flat(), compat, input_layer_rule, elsewhere=rules.z_plus(), affine=rules.Unchanged())
 
 
 def lrp_preset(alpha, beta, compat=None, epsilon=0.1, input_layer_rule=None):
@@ -255,7 +254,7 @@ def _input_rule(rule):
     if rule in _NAMED_RULES:
         return _NAMED_RULES[rule]
     raise ValueError(
-        f"input_layer_rule is one of {', '.join(map(repr, _NAMED_RULES))}, or a pair (low, high) of the input's bounds. "
+        f"input_layer_rule is one of {', '.join(map(repr, _NAMED_RULES))}, or a pair (low, high) of bounds. "
         f"Received: {rule!r}."
     )
 

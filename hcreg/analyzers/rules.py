@@ -161,7 +161,7 @@ class AlphaBeta:
         return found
 
     def _part(self, call, relevance, weights, opposite, sign):
-        """Shares among the contributions of one sign: inputs above zero times `weights`, those below times `opposite`."""
+        """Shares among contributions of one sign: inputs above zero times `weights`, below times `opposite`."""
         above = call.inputs if call.nonnegative else [positive(x) for x in call.inputs]
         total, pull_back = call.sum(above, weights)
         if not call.nonnegative:

@@ -86,8 +86,8 @@ class Walk:
     first_parts : set of Part
         Layers with weights at the model's input.
     linearised_end : bool
-        Whether the end of the model behind its last layer with weights, a sigmoid or a measurement say, is differentiated
-        and relevance begins in front of it, as each number there times its derivative.
+        Whether the end of the model behind its last layer with weights, a sigmoid or a measurement say, is
+        differentiated, and relevance begins in front of it, as each number there times its derivative.
 
     Raises
     ------
@@ -208,9 +208,9 @@ class Walk:
     def _check(self, part, method):
         if isinstance(part, Opaque) and not self._composite.opaque:
             raise ValueError(
-                f"{method} is not defined for layer {part.name!r} ({type(_layer(part)).__name__}): its output is neither a "
-                "weighted sum of its inputs, nor an activation, nor a pick among them, and layers with weights "
-                'follow it. Use "gradient", "input_t_gradient", "smoothgrad", "integrated_gradients", "hires_cam", '
+                f"{method} is not defined for layer {part.name!r} ({type(_layer(part)).__name__}): its output is "
+                "neither a weighted sum of its inputs, nor an activation, nor a pick among them, and layers with "
+                'weights follow it. Use "gradient", "input_t_gradient", "smoothgrad", "integrated_gradients", "hires_cam", '
                 '"grad_cam" or "occlusion", which are defined for every model.'
             )
         if isinstance(part, Activation) and part.kind != "relu" and self._composite.needs_relu:

@@ -7,6 +7,7 @@ to win.
 from hcreg.models.backbone import backbone_names, backbone_regressor
 from hcreg.models.backbone_unet import backbone_unet
 from hcreg.models.cnn import cnn_1m, cnn_263k
+from hcreg.models.mask_output import with_ellipse
 from hcreg.models.resnet50 import resnet50_regressor
 from hcreg.models.unet import unet
 from hcreg.models.vgg16 import vgg16_regressor
@@ -22,4 +23,5 @@ __all__ = [
     "unet",
     "vgg16_regressor",
     "vgg16_unet",
+    "with_ellipse",
 ]

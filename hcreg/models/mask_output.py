@@ -79,6 +79,48 @@ def mask_output(features, classes, head, kernel_size, activation="sigmoid"):
     mask = keras.layers.Activation(activation, dtype="float32", name="mask")(logits)
     if head == "mask":
         return mask
+    return _with_circumference(mask)
+
+
+def with_ellipse(model):
+    """A segmentation network of one mask that gives the circumference of its mask too.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built by `unet`, `vgg16_unet` or `backbone_unet` with one class and sigmoid, of a fixed height and width.
+
+    Returns
+    -------
+    keras.Model
+        The same layers, and so the same weights, with the outputs "mask" and "hc_fraction" of `mask_output`; the model
+        itself where it has them already.
+
+    Raises
+    ------
+    ValueError
+        If the model does not end with one mask of a fixed size.
+
+    Examples
+    --------
+    >>> from hcreg import models
+    >>> measuring = models.with_ellipse(models.unet(input_shape=(32, 48, 1), filters=4))
+    >>> {name: output.shape for name, output in measuring.output.items()}
+    {'mask': (None, 32, 48, 1), 'hc_fraction': (None, 1)}
+    """
+    outputs = model.output
+    if isinstance(outputs, dict) and {"mask", "hc_fraction"} <= set(outputs):
+        return model
+    shape = getattr(outputs, "shape", ())
+    if "mask" not in {layer.name for layer in model.layers} or len(shape) != 4 or shape[-1] != 1 or None in shape[1:]:
+        raise ValueError(
+            "A circumference is taken from one mask of a fixed size, the output of a segmentation network with "
+            f"classes=1. Received: the model {model.name!r}, which gives {model.output_shape}."
+        )
+    return keras.Model(model.inputs, _with_circumference(outputs), name=model.name)
+
+
+def _with_circumference(mask):
     height, width = mask.shape[1:3]
     frame_height, frame_width = REFERENCE_SHAPE
     pixel_size = (1 / width, frame_height / frame_width / height)
