@@ -1,6 +1,5 @@
 """HiResCAM and Grad-CAM: maps of a layer's activations, weighted by what the prediction owes them."""
 
-import numpy as np
 from keras import ops
 from scipy import ndimage
 
@@ -28,7 +27,7 @@ class ActivationMap(Analyzer):
     Notes
     -----
     With global average pooling and a linear output behind the layer, an unresized HiResCAM sums to the prediction less
-    its bias, and Grad-CAM is its positive part times the number of pixels. With a flattening and dense layers they are
+    its bias, and Grad-CAM is its positive part. With a flattening and dense layers they are
     different maps. Where skip connections pass the layer by, as in a U-Net, the map tells of the way through it alone.
     """
 
@@ -95,9 +94,8 @@ def _find_tap(parts, layer, model, name):
                 f"Received: layer={layer!r}.{near(layer, names)}"
             )
         return found[-1]
-    several = [
-        number for number in maps if _num_channels(parts.shapes[number]) > 1 and _has_pixels(parts.shapes[number])
-    ]
+    several = [number for number in maps if _num_channels(parts.shapes[number]) > 1]
+    several = [number for number in several if _has_pixels(parts.shapes[number])] or several
     if not several:
         raise ValueError(
             f"{name} needs a layer that gives maps of several channels. The model {model.name!r} has none between its "
@@ -111,4 +109,4 @@ def _num_channels(shape):
 
 
 def _has_pixels(shape):
-    return any(side is None or side > 1 for side in shape[1:-1]) or np.prod(shape[1:-1]) == 1
+    return any(side is None or side > 1 for side in shape[1:-1])

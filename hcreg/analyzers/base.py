@@ -233,7 +233,10 @@ class Analyzer(ABC):
         return keras.ops.convert_to_numpy(self._compiled(batch))
 
     def _predict(self, images):
-        return self._target.take(self._precise(images, training=False))
+        model = self._precise
+        if not isinstance(model, keras.Sequential):  # the input may be asked for in a list or a dict
+            images = keras.tree.pack_sequence_as(model.input, [images])
+        return self._target.take(model(images, training=False))
 
     def _check_maps(self, maps, first):
         finite = np.isfinite(maps).reshape(len(maps), -1).all(axis=1)
@@ -319,7 +322,8 @@ def full_precision(model):
         return model
 
     def copy(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        own_dtype = {"dtype": "float32"} if isinstance(layer, keras.layers.Layer) else {}  # none of x + y
+        return type(layer).from_config({**layer.get_config(), **own_dtype})
 
     try:
         return keras.models.clone_model(model, clone_function=copy, recursive=True)
@@ -336,15 +340,18 @@ def _layers(model):
 
 
 def _outputs(model):
-    structure = getattr(model, "output", None) if model.inputs else None
-    if structure is None:  # a model written as a class: known once called
+    structure = getattr(model, "outputs" if isinstance(model, keras.Sequential) else "output", None)
+    if structure is None or not model.inputs:  # a model written as a class: known once called
         raise ValueError(
             f"The outputs of model {model.name!r} are not known: it is a class of its own. Wrap it: "
             "keras.Model(inputs, model(inputs)) of inputs = keras.Input(shape)."
         )
     tensors = keras.tree.flatten(structure)
-    names = list(model.output_names) if hasattr(model, "output_names") else [str(n) for n in range(len(tensors))]
     if isinstance(structure, dict):
         names = sorted(structure)
+    elif isinstance(model, keras.Sequential):  # it knows no names of outputs
+        names = [model.layers[-1].name]
+    else:
+        names = list(model.output_names)
     sizes = [None if None in tensor.shape[1:] else int(np.prod(tensor.shape[1:])) for tensor in tensors]
     return names, sizes

@@ -12,11 +12,21 @@ layer of their own or in the weights of a neighbour, so they are moved there:
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 from keras import layers, ops
 
 from hcreg.analyzers.parts import Affine, FullyConnected, Linear, Mean, Parts, Pass, TransposedConvolution
 
-_PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+# Behind these, the pixels that a pooling compares may have different offsets.
+_MIXINGS = (
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+    layers.Flatten,
+    layers.Permute,
+    layers.RepeatVector,
+    layers.Reshape,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +103,29 @@ class Canonized:
                 found[output] = part.forward([_whole(found.get(n), values[n]) for n in part.inputs])[0]
         return found
 
+    def signs(self, values):
+        """Signs of the factors of the normalisations in front of each shifted tensor.
+
+        Parameters
+        ----------
+        values : dict of int to tensor
+            Of every tensor of the model, by its number.
+
+        Returns
+        -------
+        dict of int to tensor
+            Constants of -1 and 1, and of 0 in a padding, that broadcast to those tensors; only for the shifted ones.
+        """
+        found = {}
+        for part in self.parts.parts:
+            (output, *_) = part.outputs
+            if output not in self.shifted:
+                continue
+            before = [found.get(n, ops.ones_like(values[n][:1])) for n in part.inputs]
+            moved = part.apply(before, part.weights()) if part in self.passed else part.forward(before)[0]
+            found[output] = ops.sign(moved)
+        return found
+
 
 def canonize(parts):
     """Fold the normalisations of a model.
@@ -111,7 +144,7 @@ def canonize(parts):
     shifted, passed = set(), set()
     for part in reversed(parts.parts):  # a normalisation in front of another needs to know of that one
         if isinstance(part, Affine):
-            reached = _reached(part.outputs[0], consumers, passed, parts.output)
+            reached = _reached(part.outputs[0], consumers, passed, parts.output, mixed=_varies(part))
             if reached is not None:
                 shifted |= reached
                 passed.add(part)
@@ -155,16 +188,31 @@ def _fold_backwards(parts):
 
 def _channels_fit(before, affine):
     """Whether the normalised axis is the one the kernel writes."""
-    if isinstance(before, FullyConnected):
+    if isinstance(_innermost(before), FullyConnected):
         axis = len(affine.shape) - 1
     else:
         axis = 1 if before.layer.data_format == "channels_first" else len(affine.shape) - 1
-    wanted = getattr(affine.layer, "axis", None)
-    wanted = wanted[0] if isinstance(wanted, (list, tuple)) else wanted
-    return wanted is not None and wanted % len(affine.shape) == axis
+    wanted = _axes(affine)
+    return len(wanted) == 1 and wanted[0] % len(affine.shape) == axis
 
 
-def _reached(number, consumers, passed, end, padded=False):
+def _axes(affine):
+    """Axes along which factor and offset differ, as the layer counts them."""
+    axes = getattr(affine.layer, "axis", None)
+    if axes is None:
+        return ()
+    return tuple(axes) if isinstance(axes, (list, tuple)) else (axes,)
+
+
+def _varies(affine):
+    """Whether factor and offset differ from pixel to pixel of a channel."""
+    if isinstance(affine.layer, layers.Rescaling):
+        shapes = [np.shape(affine.layer.scale), np.shape(affine.layer.offset)]
+        return any(side != 1 for shape in shapes for side in shape[:-1])
+    return any(axis % len(affine.shape) != len(affine.shape) - 1 for axis in _axes(affine))
+
+
+def _reached(number, consumers, passed, end, mixed=False):
     """Tensors that a shift of tensor `number` moves until layers with weights take it up; None if not all paths do."""
     if number == end or not consumers.get(number):
         return None
@@ -172,20 +220,20 @@ def _reached(number, consumers, passed, end, padded=False):
     for part in consumers[number]:
         if isinstance(part, Linear) and part.kind == "kernel":
             continue
-        if not _carries(part, passed, padded):
+        if not _carries(part, passed, mixed):
             return None
-        pads = padded or (isinstance(part, Pass) and isinstance(part.node.layer, _PADDINGS))
-        behind = _reached(part.outputs[0], consumers, passed, end, pads)
+        mixes = mixed or (isinstance(part, Pass) and isinstance(part.node.layer, _MIXINGS))
+        behind = _reached(part.outputs[0], consumers, passed, end, mixes)
         if behind is None:
             return None
         found |= behind
     return found
 
 
-def _carries(part, passed, padded):
+def _carries(part, passed, mixed):
     if isinstance(part, Pass) and part.picks:
-        # One channel's maximum takes one offset. That of several tensors, or of pixels with and without one, does not.
-        return len(part.inputs) == 1 and not padded
+        # One channel's maximum takes one offset. That of several tensors, or of pixels of different offsets, does not.
+        return len(part.inputs) == 1 and not mixed
     return isinstance(part, (Mean, Pass)) or part in passed
 
 

@@ -57,12 +57,11 @@ class _Averaged(Gradient):
     def _explain(self, images, fractions, noise, weights):
         """Weighted sum of gradients at some points of each image; the points lie on the second axis."""
         points = self._points(images, fractions, noise)
-        num_images, num_points = ops.shape(points)[0], ops.shape(points)[1]
-        shape = tuple(images.shape[1:])
-        flat = ops.reshape(points, (-1, *shape))
+        shape = ops.shape(points)
+        flat = ops.reshape(points, (-1, *shape[2:]))
         gradients = self._postprocess(backend.gradient(self._predict, flat))
-        gradients = ops.reshape(gradients, (num_images, num_points, *shape))
-        return ops.sum(gradients * ops.reshape(weights, (1, -1) + (1,) * len(shape)), axis=1)
+        gradients = ops.reshape(gradients, shape)
+        return ops.sum(gradients * ops.reshape(weights, (1, -1) + (1,) * (len(shape) - 2)), axis=1)
 
     def _explain_batch(self, batch, batch_size, first):
         num_points = self._num_points
@@ -124,13 +123,10 @@ class SmoothGrad(_Averaged):
         self._num_points = check_count("augment_by_n", augment_by_n)
         if not np.isfinite(noise_scale) or noise_scale < 0:
             raise ValueError(f"noise_scale is a fraction of the image's range, 0 or more. Received: {noise_scale!r}.")
-        self._noise_scale, self._seed, self._compat = float(noise_scale), seed, compat
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed is a whole number, 0 or more. Received: {seed!r}.")
+        self._noise_scale, self._seed, self._compat = float(noise_scale), int(seed), compat
         self._noise = None if noise is None else np.asarray(noise)
-        if self._noise is not None and len(self._noise) != self._num_points:
-            raise ValueError(
-                f"noise holds one array for each of the augment_by_n={self._num_points} copies. "
-                f"Received: {len(self._noise)}."
-            )
 
     def _points(self, images, fractions, noise):
         axes = tuple(range(1, len(images.shape)))
@@ -142,6 +138,11 @@ class SmoothGrad(_Averaged):
 
     def _inputs_of_points(self, numbers, batch):
         if self._noise is not None:
+            if self._noise.shape != (self._num_points, *batch.shape[1:]):
+                raise ValueError(
+                    f"noise holds an image of noise for each of the augment_by_n={self._num_points} copies: an array of "
+                    f"shape {(self._num_points, *batch.shape[1:])}. Received: shape {self._noise.shape}."
+                )
             noise = self._noise[numbers]
         else:
             drawn = [

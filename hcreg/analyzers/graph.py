@@ -140,7 +140,7 @@ def _read(model, inputs, tensors, nodes, prefix):
     functional = _functional(model)
     if functional is None:
         raise ValueError(
-            f"The layers of model {prefix + model.name!r} are not known: it is a class of its own "
+            f"The layers of model {prefix[:-1] or model.name!r} are not known: it is a class of its own "
             f"({type(model).__name__}), not a functional or sequential model. Rebuild it from layers called on "
             'each other, or use an analyzer that needs no graph: "gradient", "input_t_gradient", "smoothgrad", '
             '"integrated_gradients" or "occlusion".'

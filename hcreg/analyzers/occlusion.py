@@ -35,8 +35,14 @@ class Occlusion(Analyzer):
     def __init__(self, model, output=None, neuron=None, patch_size=None, strides=None, fill="mean"):
         super().__init__(model, output, neuron)
         self._patch_size, self._strides = patch_size, strides
-        if fill != "mean" and not (isinstance(fill, (int, float)) and np.isfinite(fill)):
+        is_number = isinstance(fill, (int, float, np.integer, np.floating)) and not isinstance(fill, bool)
+        if not (fill == "mean" if isinstance(fill, str) else is_number and np.isfinite(fill)):
             raise ValueError(f'fill is "mean" or a number. Received: {fill!r}.')
+        if len(model.inputs[0].shape) < 3:
+            raise ValueError(
+                f"occlusion covers patches of images. The model {model.name!r} takes inputs of shape "
+                f'{model.inputs[0].shape[1:]}, without pixels. Use "integrated_gradients".'
+            )
         self._fill = fill
 
     def _explain(self, images):

@@ -103,8 +103,10 @@ class Convolution(Linear):
         layer = self.layer
         x = inputs[0]
         padding = layer.padding
-        if padding == "causal":
-            x, padding = layer._compute_causal_padding(x), "valid"
+        if padding == "causal":  # of one dimension only
+            before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+            sides = [(0, 0), (before, 0), (0, 0)] if layer.data_format == "channels_last" else [(0, 0), (0, 0), (before, 0)]
+            x, padding = ops.pad(x, sides), "valid"
         return ops.conv(x, weights[0], list(layer.strides), padding, layer.data_format, layer.dilation_rate)
 
 
@@ -138,8 +140,9 @@ class DepthwiseConvolution(Linear):
 
     def apply(self, inputs, weights):
         layer = self.layer
-        strides = layer.strides if isinstance(layer.strides, int) else list(layer.strides)
-        return ops.depthwise_conv(inputs[0], weights[0], strides, layer.padding, layer.data_format, layer.dilation_rate)
+        return ops.depthwise_conv(
+            inputs[0], weights[0], layer.strides, layer.padding, layer.data_format, layer.dilation_rate
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +250,8 @@ class Activation(Part):
         "relu" where the function is the identity above zero, up to an upper limit perhaps, and zero below.
     label : str
         Of the function, for messages.
+    nonnegative : bool
+        Whether the function is known to give nothing below zero.
     separate : bool
         Whether it is a layer of its own, not the activation of a layer with weights.
     """
@@ -254,6 +259,7 @@ class Activation(Part):
     function: object
     kind: str
     label: str
+    nonnegative: bool
     separate: bool = True
 
     def forward(self, values):
@@ -285,9 +291,15 @@ class Opaque(Part):
     Attributes
     ----------
     node : Node
+    label : str
+        Of what it computes, for messages.
+    is_activation : bool
+        Whether it is an activation, of several numbers together, as softmax.
     """
 
     node: object
+    label: str
+    is_activation: bool = False
 
     def forward(self, values):
         return self.node.call(values)
@@ -394,6 +406,13 @@ _MOVES = (
     layers.Reshape,
 )
 _OPERATORS = {"Add": (1.0, 1.0), "Subtract": (1.0, -1.0)}
+_RELUS = (keras.activations.relu, keras.activations.relu6, ops.relu, ops.relu6)
+_NONNEGATIVE = tuple(getattr(keras.activations, name) for name in ("exponential", "hard_sigmoid", "sigmoid", "softplus"))
+_MIXING = tuple(
+    getattr(keras.activations, name)
+    for name in ("glu", "log_softmax", "softmax", "sparsemax")
+    if hasattr(keras.activations, name)
+)
 _ACTIVATION_LAYERS = (layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU, layers.ReLU)
 
 
@@ -408,7 +427,8 @@ def _take_apart(node, shapes):
         return [Pass(node.name, node.inputs, node.outputs, node, picks=True)]
     if _same_call(layer, _MOVES) and not _interpolates(layer):
         return [Pass(node.name, node.inputs, node.outputs, node)]
-    return [Opaque(node.name, node.inputs, node.outputs, node)]
+    is_activation = isinstance(layer, (*_ACTIVATION_LAYERS, layers.Softmax))
+    return [Opaque(node.name, node.inputs, node.outputs, node, type(layer).__name__, is_activation)]
 
 
 def _linear(node, shapes):
@@ -440,12 +460,13 @@ def _with_activation(kind, node, inputs, shapes):
     if function is None or function is keras.activations.linear:
         return [kind(node.name, inputs, node.outputs, "kernel", node.layer)]
     middle = _new_tensor(shapes, shapes[node.outputs[0]])
-    label = getattr(function, "__name__", type(function).__name__)
-    if function is keras.activations.softmax:
-        after = Opaque(node.name, (middle,), node.outputs, _Function(function))
+    label = _label(function)
+    if _mixes(function):
+        after = Opaque(node.name, (middle,), node.outputs, _Function(function), label, is_activation=True)
     else:
         form = "relu" if _is_relu(function) else "other"
-        after = Activation(node.name, (middle,), node.outputs, function, form, label, separate=False)
+        never_below = _is_nonnegative(function)
+        after = Activation(node.name, (middle,), node.outputs, function, form, label, never_below, separate=False)
     return [kind(node.name, inputs, (middle,), "kernel", node.layer), after]
 
 
@@ -460,24 +481,33 @@ class _Function:
 
 
 def _activation_layer(node):
-    layer = node.layer
-    function = getattr(layer, "activation", None)
-    if isinstance(layer, layers.Activation):
-        if function is keras.activations.linear:
-            return [Pass(node.name, node.inputs, node.outputs, node)]
-        if function is keras.activations.softmax:
-            return [Opaque(node.name, node.inputs, node.outputs, node)]
-        label, is_relu = getattr(function, "__name__", type(function).__name__), _is_relu(function)
-    else:
-        label = type(layer).__name__
-        is_relu = isinstance(layer, layers.ReLU) and not layer.negative_slope and not layer.threshold
-    return [
-        Activation(node.name, node.inputs, node.outputs, layer, "relu" if is_relu else "other", label, separate=True)
-    ]
+    function = node.layer.activation if isinstance(node.layer, layers.Activation) else node.layer
+    if function is keras.activations.linear:
+        return [Pass(node.name, node.inputs, node.outputs, node)]
+    label = _label(function)
+    if _mixes(function):
+        return [Opaque(node.name, node.inputs, node.outputs, node, label, is_activation=True)]
+    form = "relu" if _is_relu(function) else "other"
+    return [Activation(node.name, node.inputs, node.outputs, node.layer, form, label, _is_nonnegative(function))]
+
+
+def _label(function):
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _is_relu(function):
-    return function in (keras.activations.relu, keras.activations.relu6)
+    if isinstance(function, layers.ReLU):
+        return not function.negative_slope and not function.threshold
+    return function in _RELUS
+
+
+def _is_nonnegative(function):
+    return _is_relu(function) or function in _NONNEGATIVE
+
+
+def _mixes(function):
+    """Whether an activation is no function of each number by itself."""
+    return isinstance(function, layers.Softmax) or function in _MIXING
 
 
 def _same_call(layer, classes):

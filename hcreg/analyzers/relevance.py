@@ -60,7 +60,7 @@ class Relevance(Analyzer):
         super().__init__(model, output, neuron)
         self.name = name
         self._compat, self._positive_only, self._lowest_output = compat, positive_only, lowest_output
-        self._low, self._high, self._warned = low, high, False
+        self._low, self._high, self._warned = *_checked_bounds(low, high, self.model.inputs[0].shape[1:]), False
         parts = read_parts(self._precise, self._target.index)
         canonized = keep(_as_innvestigate(parts)) if compat else canonize(parts)
         first = set()
@@ -83,14 +83,18 @@ class Relevance(Analyzer):
         prediction = self._walk.prediction(values)
         change = None
         if self._compat and self._positive_only:
-            change = rules.positive  # iNNvestigate puts a ReLU on the output
+            change = _positive_start  # iNNvestigate puts a ReLU on the output
         elif self._lowest_output:
             change = self._less_lowest(prediction)
         return self._walk.backward(values, bounds, change), prediction
 
     def _less_lowest(self, prediction):
-        share = 1.0 - self._lowest_output / prediction
-        return lambda start: start * ops.reshape(share, (-1,) + (1,) * (len(start.shape) - 1))
+        def less_lowest(start, derivative):
+            f = ops.reshape(prediction, (-1,) + (1,) * (len(start.shape) - 1))
+            share = 1.0 - self._lowest_output / ops.where(f == 0, ops.ones_like(f), f)
+            return ops.where(f == 0, -self._lowest_output * derivative, start * share)
+
+        return less_lowest
 
     def _limits(self, images):
         axes = tuple(range(1, len(images.shape)))
@@ -259,6 +263,10 @@ def _input_rule(rule):
     )
 
 
+def _positive_start(start, derivative):
+    return rules.positive(start)
+
+
 def _gate_of_layers(part, x, y, relevance):
     """iNNvestigate's deep Taylor: an activation layer lets relevance pass where it is open, a fused one everywhere."""
     return derivative(part, x, y, relevance) if part.separate else relevance
@@ -280,6 +288,27 @@ def _reshapes(part):
 
 def _between_input_and_kernel(part):
     return isinstance(part, Affine) or (isinstance(part, Pass) and not part.picks and len(part.inputs) == 1)
+
+
+def _checked_bounds(low, high, shape):
+    shape = tuple(1 if side is None else side for side in shape)
+    bounds = [None if bound is None else np.asarray(bound, "float64") for bound in (low, high)]
+    for name, bound in zip(("low", "high"), bounds, strict=True):
+        if bound is not None and not (np.isfinite(bound).all() and _broadcasts(bound, shape)):
+            raise ValueError(
+                f"{name} is a finite number, or an array of them that broadcasts to an image of shape {shape}. "
+                f"Received: {bound if bound.size < 5 else f'shape {bound.shape}'}."
+            )
+    if low is not None and high is not None and not np.all(bounds[0] < bounds[1]):
+        raise ValueError(f"low must be below high. Received: low={low}, high={high}.")
+    return bounds
+
+
+def _broadcasts(array, shape):
+    try:
+        return np.broadcast_shapes(array.shape, shape) == shape
+    except ValueError:
+        return False
 
 
 def _check_epsilon(epsilon):

@@ -9,8 +9,6 @@ from hcreg import backend
 from hcreg.analyzers.parts import Activation, Affine, Linear, Mean, Opaque, Pass, Sum
 from hcreg.analyzers.rules import Call, Derivative
 
-_NONNEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential", "ReLU")
-
 
 @dataclass(frozen=True)
 class Composite:
@@ -145,7 +143,7 @@ class Walk:
         bounds : dict of int to (tensor, tensor), optional
             Lowest and highest values of the tensors that enter the first layers with weights.
         change_start : callable, optional
-            Applied to the relevance that the walk begins with.
+            Maps the relevance that the walk begins with, and the derivative of the prediction there, to another one.
 
         Returns
         -------
@@ -172,9 +170,9 @@ class Walk:
         """Begin relevance at a tensor of the frontier, in front of the differentiated end."""
         if number not in derivatives:
             return
-        start = derivatives.pop(number)
-        start = start * values[number] if self._composite.times_value else start
-        _add(relevances, number, start if change_start is None else change_start(start))
+        derivative = derivatives.pop(number)
+        start = derivative * values[number] if self._composite.times_value else derivative
+        _add(relevances, number, start if change_start is None else change_start(start, derivative))
 
     def _step(self, part, values, offsets, relevances, bounds):
         if part in self._canonized.passed:
@@ -201,19 +199,25 @@ class Walk:
         if limits is not None:
             limits = tuple([limit - t for limit, t in zip(side, whole, strict=True)] for side in limits)
         if isinstance(part, Mean):  # its output is shifted as well: the offset goes on
-            return Call(part, shifted, output - offsets[part.outputs[0]], None, False, limits)
+            # The shares are those of what entered the normalisation, which is above zero where that was behind a ReLU,
+            # whatever the sign of the factor.
+            signs = self._canonized.signs(values)
+            shifted = [x * signs[n] for x, n in zip(shifted, part.inputs, strict=True)]
+            total = (output - offsets[part.outputs[0]]) * signs[part.outputs[0]]
+            return Call(part, shifted, total, None, False, limits)
         carried = part.apply(whole, part.weights())
         return Call(part, shifted, output, carried if bias is None else carried + bias, False, limits)
 
     def _check(self, part, method):
         if isinstance(part, Opaque) and not self._composite.opaque:
             raise ValueError(
-                f"{method} is not defined for layer {part.name!r} ({type(_layer(part)).__name__}): its output is "
-                "neither a weighted sum of its inputs, nor an activation, nor a pick among them, and layers with "
-                'weights follow it. Use "gradient", "input_t_gradient", "smoothgrad", "integrated_gradients", "hires_cam", '
+                f"{method} is not defined for layer {part.name!r} ({part.label}): its output is "
+                "neither a weighted sum of its inputs, nor a function of each by itself, nor a pick among them, and "
+                'layers with weights follow it. Use "gradient", "input_t_gradient", "smoothgrad", "integrated_gradients", "hires_cam", '
                 '"grad_cam" or "occlusion", which are defined for every model.'
             )
-        if isinstance(part, Activation) and part.kind != "relu" and self._composite.needs_relu:
+        is_other = part.is_activation if isinstance(part, Opaque) else _is_curved(part)
+        if is_other and self._composite.needs_relu:
             raise ValueError(
                 f"{method} is defined for networks of ReLU activations. Layer {part.name!r} has the activation "
                 f"{part.label!r}. Use "
@@ -278,8 +282,7 @@ def _end(parts):
     tainted = set()  # tensors behind such a part
     end = set()
     for part in parts.parts:
-        curved = isinstance(part, Opaque) or (isinstance(part, Activation) and part.kind != "relu")
-        if part not in followed and (curved or set(part.inputs) & tainted):
+        if part not in followed and (_is_curved(part) or set(part.inputs) & tainted):
             is_kernel = isinstance(part, Linear) and part.kind == "kernel"
             if not is_kernel:
                 end.add(part)
@@ -287,11 +290,15 @@ def _end(parts):
     return frozenset(end)
 
 
+def _is_curved(part):
+    return isinstance(part, Opaque) or (isinstance(part, Activation) and part.kind != "relu")
+
+
 def _nonnegative(parts):
     found = set()
     for part in parts.parts:
         if isinstance(part, Activation):
-            holds = part.kind == "relu" or part.label in _NONNEGATIVE
+            holds = part.nonnegative
         elif isinstance(part, Sum):
             holds = all(number in found for number in part.inputs) and all(factor >= 0 for factor in part.factors)
         elif isinstance(part, (Pass, Mean)):
@@ -329,7 +336,3 @@ def _accumulate(gathered, part, contributions):
 
 def _add(gathered, number, contribution):
     gathered[number] = gathered[number] + contribution if number in gathered else contribution
-
-
-def _layer(part):
-    return getattr(part.node, "layer", part.node)

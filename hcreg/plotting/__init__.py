@@ -9,6 +9,9 @@ Everything uses matplotlib's object interface: no window, no pyplot state and no
 functions are safe in a script, a server or a notebook with a style of its own. Colours are those of Okabe and
 Ito, told apart with any colour vision, and trimesters differ in their marker too. A row without a finite
 prediction cannot be drawn; the figure then says how many are left out.
+
+Pictures of explanations (`saliency_grid`, `saliency_overlay`, `perturbation_pictures`, `perturbation_curves`,
+`deep_dream_sheet`) are drawn from arrays instead.
 """
 
 from hcreg.plotting.canvas import (
@@ -33,8 +36,11 @@ from hcreg.plotting.charts import (
     head_circumference_distribution,
     residuals,
 )
+from hcreg.plotting.dreams import deep_dream_sheet
 from hcreg.plotting.history import history_curves, learning_curves
+from hcreg.plotting.perturbation import perturbation_curves, perturbation_pictures
 from hcreg.plotting.regression import regression_figures
+from hcreg.plotting.saliency import saliency_grid, saliency_overlay
 from hcreg.plotting.segmentation import overlays, post_processing, post_processing_errors, rank_post_processing
 
 __all__ = [
@@ -51,17 +57,22 @@ __all__ = [
     "actual_against_predicted",
     "bland_altman",
     "cases",
+    "deep_dream_sheet",
     "error_by_trimester",
     "fold_spread",
     "head_circumference_distribution",
     "history_curves",
     "learning_curves",
     "overlays",
+    "perturbation_curves",
+    "perturbation_pictures",
     "post_processing",
     "post_processing_errors",
     "rank_cases",
     "rank_post_processing",
     "regression_figures",
     "residuals",
+    "saliency_grid",
+    "saliency_overlay",
     "save",
 ]
