@@ -11,6 +11,7 @@ import keras
 from hcreg import evaluation, head_circumference, models, plotting, report, runs, training
 from hcreg.datasets import HC18, synthetic
 from hcreg.datasets.batches import read_images
+from hcreg.explanation import explanation_section
 from hcreg.files import read_rows
 
 NUM_EXAMINATIONS = 220
@@ -70,6 +71,7 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
         f"{len(split['test'])} are kept for the test"
     )
     rows = head_circumference.run(recipe, cache, split, run_folder, seed=seed)
+    _say("Explaining some test images, and writing the report")
     command = ["hcreg", "quickstart", "--output", str(output), "--seed", str(seed)]
     command += [] if data is None else ["--data", str(data)]
     command += [] if epochs is None else ["--epochs", str(epochs)]
@@ -80,7 +82,8 @@ def quickstart(output, *, data=None, epochs=None, seed=0):
         f"average ({summary['mae_px']:.0f} px, {summary['pmae_percent']:.1f} %); a constant guess by "
         f"{summary['constant_mae_mm']:.1f} mm.\nReport: {path}\nTrained model: {run_folder}\n"
         f"Finished in {time.perf_counter() - started:.0f} s. Measure an image with\n"
-        f"  hcreg measure IMAGE --pixel-size-mm X --model {shlex.quote(str(run_folder))}"
+        f"  hcreg measure IMAGE --pixel-size-mm X --model {shlex.quote(str(run_folder))}\n"
+        "and show where its answer comes from with hcreg explain, in the same words."
     )
 
 
@@ -116,6 +119,7 @@ def write_run_report(path, run_folder, dataset, rows, split, *, command):
     )
     for name, figure in figures.items():
         plotting.save(figure, run_folder / "figures" / f"{name}.png")
+    explained = explanation_section(run_folder, parts["test"], rows, save_to=run_folder / "figures")
     arguments = record["arguments"]
     drawn = arguments["data"]["synthetic"]
     kind = "synthetic ultrasound images in HC18's layout" if drawn else "ultrasound images of the HC18 data set"
@@ -146,6 +150,7 @@ def write_run_report(path, run_folder, dataset, rows, split, *, command):
         constant_summary=evaluation.summarise(evaluation.constant_rows(rows)),
         interval_level=evaluation.COVERAGE,
         synthetic=drawn,
+        extra_sections=(explained,),
     )
 
 

@@ -182,7 +182,9 @@ def bootstrap_means(values, groups=None, confidence=0.95, seed=0, num_resamples=
     at_once = max(1, _VALUES_AT_ONCE // len(sizes))
     for start in range(0, num_resamples, at_once):
         part = means[start : start + at_once]
-        counts = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=len(part))
+        drawn = generator.integers(len(sizes), size=(len(part), len(sizes)))
+        drawn += len(sizes) * np.arange(len(part))[:, None]  # so that one count serves all resamples
+        counts = np.bincount(drawn.reshape(-1), minlength=drawn.size).reshape(drawn.shape)
         part[:] = (counts @ sums) / (counts @ sizes)[:, None]
     tail = (1 - confidence) / 2
     return np.quantile(means, [tail, 1 - tail], axis=0)

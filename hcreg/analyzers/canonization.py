@@ -103,8 +103,8 @@ class Canonized:
                 found[output] = part.forward([_whole(found.get(n), values[n]) for n in part.inputs])[0]
         return found
 
-    def signs(self, values):
-        """Signs of the factors of the normalisations in front of each shifted tensor.
+    def factors(self, values):
+        """By what the normalisations in front multiplied each shifted tensor.
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class Canonized:
         Returns
         -------
         dict of int to tensor
-            Constants of -1 and 1, and of 0 in a padding, that broadcast to those tensors; only for the shifted ones.
+            Constants of batch size 1, 0 in a padding; only for the shifted ones.
         """
         found = {}
         for part in self.parts.parts:
@@ -122,8 +122,8 @@ class Canonized:
             if output not in self.shifted:
                 continue
             before = [found.get(n, ops.ones_like(values[n][:1])) for n in part.inputs]
-            moved = part.apply(before, part.weights()) if part in self.passed else part.forward(before)[0]
-            found[output] = ops.sign(moved)
+            passes = part in self.passed
+            found[output] = part.apply(before, part.weights()) if passes else part.forward(before)[0]
         return found
 
 

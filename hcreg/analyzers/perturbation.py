@@ -164,6 +164,11 @@ def aopc(
     draws, baselines. Regions of equal score go in random order, here and with ``PAPER_PROTOCOL``: a map without
     information then scores like a random order instead of like one that starts in a corner.
 
+    Stronger noise is another question: no network was trained on it. With a trained cnn_1m and 60 images of HC18, clean
+    error 9.5 mm, 15 regions of noise 0.3 gave 44 mm and of noise 1.0 gave 87 mm, and the AOPC of an occlusion map was
+    64 % and 23 % beyond that of a random order. Three draws are plenty there: the standard error of the mean AOPC was
+    0.03 mm by noise (`AOPC.noise_sd`) and 3.3 mm over images. More images narrow the interval, more draws do not.
+
     The model sees ``num_images * (1 + draws * steps * num_orders)`` images, in one stream of batches; memory does not
     grow with their number.
 

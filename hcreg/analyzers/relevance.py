@@ -62,7 +62,11 @@ class Relevance(Analyzer):
         self._compat, self._positive_only, self._lowest_output = compat, positive_only, lowest_output
         self._low, self._high, self._warned = *_checked_bounds(low, high, self.model.inputs[0].shape[1:]), False
         parts = read_parts(self._precise, self._target.index)
-        canonized = keep(_as_innvestigate(parts)) if compat else canonize(parts)
+        if compat:
+            is_lrp = isinstance(composite.affine, _OfNormalisation)  # deep Taylor takes the gradient, which is right
+            canonized = keep(_as_innvestigate(parts) if is_lrp else parts)
+        else:
+            canonized = canonize(parts)
         first = set()
         if composite.first is not None:
             first = first_layers(canonized.parts, _reshapes if compat else _between_input_and_kernel)
@@ -145,7 +149,7 @@ class NormalizationOfInnvestigate(Affine):
         return self._wrong()[1]
 
     def forward(self, values):
-        return [Affine.apply(self, values, Affine.weights(self)) + Affine.bias(self)]
+        return [self.layer(values[0], training=False)]
 
     def total(self, values, output):
         factor, offset = self._wrong()
@@ -157,10 +161,10 @@ class NormalizationOfInnvestigate(Affine):
         (right,) = Affine.weights(self)
         shape = right.shape
         variance, mean = (ops.cast(ops.convert_to_tensor(v), dtype) for v in (layer.moving_variance, layer.moving_mean))
-        factor = 1.0 / ops.sqrt(variance * variance + layer.epsilon)
-        offset = -mean * factor
-        if layer.scale:
-            factor = factor * ops.cast(ops.convert_to_tensor(layer.gamma), dtype)
+        # divided one by one, as there: sums that nearly cancel show in which order it was rounded
+        deviation = ops.sqrt(variance**2 + layer.epsilon)
+        gamma = ops.cast(ops.convert_to_tensor(layer.gamma), dtype) if layer.scale else ops.ones_like(mean)
+        factor, offset = gamma / deviation, -mean / deviation
         if layer.center:
             offset = offset + ops.cast(ops.convert_to_tensor(layer.beta), dtype)
         return ops.reshape(factor, shape), ops.reshape(offset, shape)
@@ -204,7 +208,10 @@ def lrp_alpha_beta(compat=None, alpha=None, beta=None, bias=True, input_layer_ru
 
 
 def lrp_w_square(compat=None, input_layer_rule=None):
-    """Composite of lrp.w_square: shares in proportion to squared weights."""
+    """Composite of lrp.w_square: shares in proportion to squared weights.
+
+    The weights are those of the layers themselves: a normalisation behind a layer changes them, one in front does not.
+    """
     return _one_rule(rules.WSquare(), compat, input_layer_rule, elsewhere=rules.z_plus(), affine=rules.Unchanged())
 
 

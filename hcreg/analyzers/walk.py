@@ -199,12 +199,11 @@ class Walk:
         if limits is not None:
             limits = tuple([limit - t for limit, t in zip(side, whole, strict=True)] for side in limits)
         if isinstance(part, Mean):  # its output is shifted as well: the offset goes on
-            # The shares are those of what entered the normalisation, which is above zero where that was behind a ReLU,
-            # whatever the sign of the factor.
-            signs = self._canonized.signs(values)
-            shifted = [x * signs[n] for x, n in zip(shifted, part.inputs, strict=True)]
-            total = (output - offsets[part.outputs[0]]) * signs[part.outputs[0]]
-            return Call(part, shifted, total, None, False, limits)
+            # The shares are those of what entered the normalisation, above zero behind a ReLU whatever the factor's sign.
+            factors = self._canonized.factors(values)
+            factors = [ops.where(factors[n] == 0, ops.ones_like(factors[n]), factors[n]) for n in part.inputs]
+            before = [x / factor for x, factor in zip(shifted, factors, strict=True)]
+            return Call(part, before, part.apply(before, part.weights()), None, False)
         carried = part.apply(whole, part.weights())
         return Call(part, shifted, output, carried if bias is None else carried + bias, False, limits)
 

@@ -1,10 +1,11 @@
-"""The command ``hcreg``: quickstart, check, measure.
+"""The command ``hcreg``: quickstart, check, measure, explain.
 
 ::
 
     hcreg quickstart --data HC18
     hcreg check HC18
     hcreg measure image.png --pixel-size-mm 0.12 --model runs/hc18
+    hcreg explain image.png --pixel-size-mm 0.12 --model runs/hc18 --output explanations
 
 With the run of a segmentation network, the unlabelled test images of the HC18 challenge give its submission, and every
 predicted mask can be looked at::
@@ -91,21 +92,7 @@ def _parser():
         "of a segmentation network. Without --output the table is printed; a segmentation network's has the fitted "
         "ellipse too, in pixels. Images that could not be measured are listed, and the exit status is then 1.",
     )
-    measure.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    measure.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model")
-    size = measure.add_mutually_exclusive_group(required=True)
-    size.add_argument(
-        "--pixel-size-mm",
-        type=_pixel_size,
-        metavar="X",
-        help="size of a pixel in mm, of all images; 0.14x0.12 is its width and height",
-    )
-    size.add_argument(
-        "--pixel-size-csv",
-        type=Path,
-        metavar="FILE",
-        help="CSV with the columns filename and pixel size(mm), as HC18's",
-    )
+    _add_images(measure)
     measure.add_argument("--coverage", type=float, default=0.9, help="of the interval (default: %(default)s)")
     measure.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .json file instead of printing")
     measure.add_argument(
@@ -123,13 +110,72 @@ def _parser():
         "into this folder, and the image with its outline into its subfolder overlays",
     )
     measure.set_defaults(command=_measure)
+
+    explain = commands.add_parser(
+        "explain",
+        help="show what in an image a measurement comes from",
+        description="Explain the head circumference that a trained run measures in ultrasound images, of a direct "
+        "regressor or, through the circumference of its mask, of a segmentation network. For each image a picture "
+        "(IMAGE.png: the image and each analyzer's map on it), the maps in mm (IMAGE.npz) and lines of summary.csv. "
+        "Images that could not be explained are listed, and the exit status is then 1.",
+    )
+    _add_images(explain)
+    explain.add_argument(
+        "--analyzers",
+        type=_names,
+        metavar="A,B,...",
+        help="names of hcreg.analyzers.ANALYZERS, with commas and no spaces, or all (default: six that differ). One "
+        "that cannot explain the network is named with its reason and does not stop the others",
+    )
+    explain.add_argument(
+        "--output", type=Path, default=Path("explanations"), metavar="DIR", help="folder (default: %(default)s)"
+    )
+    explain.add_argument(
+        "--compat",
+        choices=["innvestigate"],
+        help="the numbers of iNNvestigate 2.1.2, its defects included, in the unit of the network's output",
+    )
+    explain.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="images, or perturbed copies of one, at a time: memory grows with it (default: %(default)s)",
+    )
+    explain.set_defaults(command=_explain)
     return parser
+
+
+def _add_images(parser):
+    """The images that a trained run is shown, and the size of their pixels."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument(
+        "--pixel-size-mm",
+        type=_pixel_size,
+        metavar="X",
+        help="size of a pixel in mm, of all images; 0.14x0.12 is its width and height",
+    )
+    size.add_argument(
+        "--pixel-size-csv",
+        type=Path,
+        metavar="FILE",
+        help="CSV with the columns filename and pixel size(mm), as HC18's",
+    )
 
 
 def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text}")
     return int(text)
+
+
+def _names(text):
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, received {text!r}")
+    return names
 
 
 def _pixel_size(text):
@@ -177,3 +223,9 @@ def _measure(options):
     from hcreg.cli.measure_command import measure
 
     return measure(options)
+
+
+def _explain(options):
+    from hcreg.cli.explain_command import explain
+
+    return explain(options)

@@ -4,8 +4,8 @@ import csv
 import dataclasses
 import math
 import sys
-from collections import Counter
 
+from hcreg.cli.image_options import pixel_sizes, refuse_twins
 from hcreg.progress import progress_bar
 
 
@@ -28,7 +28,7 @@ def measure(options):
         If the options do not go together, before any image is read; or if a submission would not be complete.
     """
     _check_options(options)
-    sizes = _pixel_sizes(options)
+    sizes = pixel_sizes(options, whole_table=options.submission is not None)
     from hcreg.measurement import TrainedRegressor  # and with it Keras, once the options are known to be good
 
     regressor = TrainedRegressor(options.model)
@@ -79,9 +79,9 @@ def _check_options(options):
             raise ValueError(f"--submission takes a file ending in .csv. Received: {options.submission}.")
         if isinstance(options.pixel_size_mm, tuple):
             raise ValueError("--submission is for the challenge's images, whose pixels are square: give one number.")
-        _refuse_twins("--submission", [path.name for path in options.images])
+        refuse_twins("--submission", [path.name for path in options.images])
     if options.masks is not None:
-        _refuse_twins("--masks", [f"{path.stem}.png" for path in options.images])
+        refuse_twins("--masks", [f"{path.stem}.png" for path in options.images])
     taken = {path.resolve() for path in [*options.images, options.pixel_size_csv] if path is not None}
     written = [path for path in (options.output, options.submission) if path is not None]
     if options.masks is not None:
@@ -90,15 +90,6 @@ def _check_options(options):
         if path.resolve() in taken:
             raise ValueError(f"{path} would be overwritten: it is read here, or written twice. Name another.")
         taken.add(path.resolve())
-
-
-def _refuse_twins(option, names):
-    twins = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
-    if twins:
-        raise ValueError(
-            f"{option} needs images of different names. {len(twins)} name(s) stand for several, the first: {twins[0]}. "
-            "Measure each folder by itself."
-        )
 
 
 def _mask_paths(folder, image_path):
@@ -155,41 +146,6 @@ def _notes(regressor, measurements):
     for path, measurement in measurements:
         if measurement.hc_mm <= 0:
             yield f"{path}: no head has {measurement.hc_mm:.1f} mm; the network learned too little"
-
-
-def _pixel_sizes(options):
-    if options.pixel_size_csv is None:
-        return [options.pixel_size_mm] * len(options.images)
-    try:
-        with open(options.pixel_size_csv, newline="", encoding="utf-8-sig") as file:
-            table = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{options.pixel_size_csv} is not a CSV file of text ({error}).") from error
-    names = {name.replace(" ", ""): name for name in (table[0] if table else {}) if name}
-    if not {"filename", "pixelsize(mm)"} <= set(names):
-        raise ValueError(
-            f"{options.pixel_size_csv} needs the columns 'filename' and 'pixel size(mm)' and at least one row. "
-            f"Found: {', '.join(names.values()) or 'nothing'}."
-        )
-    sizes = {(row[names["filename"]] or "").strip(): row[names["pixelsize(mm)"]] for row in table}
-    missing = [path.name for path in options.images if path.name not in sizes]
-    if missing:
-        raise ValueError(f"{options.pixel_size_csv} has no row for {len(missing)} image(s), the first: {missing[0]}.")
-    unnamed = set(sizes) - {path.name for path in options.images} - {""}
-    if options.submission is not None and unnamed:
-        raise ValueError(
-            f"--submission needs every image of {options.pixel_size_csv}: {len(unnamed)} of its {len(sizes)} are not "
-            f"among the images given, the first: {min(unnamed)}. Give the whole folder, such as test_set/*.png."
-        )
-    found = []
-    for path in options.images:
-        try:
-            found.append(float(sizes[path.name]))
-        except (TypeError, ValueError) as error:  # None where the line ends early
-            raise ValueError(
-                f"{options.pixel_size_csv}: the pixel size of {path.name} is not a number: {sizes[path.name]!r}."
-            ) from error
-    return found
 
 
 def _measurement_row(path, measurement, segments):

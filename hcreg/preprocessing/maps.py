@@ -1,4 +1,4 @@
-"""Bring a network's maps over the padded reference frame, of probabilities or of relevance, back to the original image."""
+"""Bring a network's maps over the padded frame, of probabilities or of relevance, back to the original image."""
 
 import cv2
 import numpy as np

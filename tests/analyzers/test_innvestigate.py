@@ -113,7 +113,7 @@ def normalised(networks):
         [keras.Input((6, 6, 2)), layers.Conv2D(3, 3, padding="same"), BatchNormalization(), layers.ReLU()], name="inner"
     )
     shortcut = inner(image)
-    x = layers.BatchNormalization()(shortcut)
+    x = layers.BatchNormalization()(layers.Conv2D(3, 1)(shortcut))
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.Add()([x, shortcut])))
     return networks.randomised(keras.Model(image, layers.Dense(1)(x)))
 
@@ -295,10 +295,26 @@ def test_a_model_that_predicts_otherwise_when_rebuilt_is_refused(worker, explain
         InnvestigateAnalyzer("gradient", zeros, worker=worker)
 
 
+def test_where_float32_only_rounds_too_much_the_model_is_judged_in_float64(worker, explain, linear, monkeypatch):
+    found, translate = [], InnvestigateAnalyzer._translate
+
+    def coarse(self, number, model, shape, dtype):
+        difference = translate(self, number, model, shape, dtype)
+        found.append((dtype, model.layers[-1].dtype, difference if dtype == "float64" else 3e-5))
+        return found[-1][-1]
+
+    monkeypatch.setattr(InnvestigateAnalyzer, "_translate", coarse)
+    np.testing.assert_allclose(explain("gradient", linear, IMAGE).ravel(), [1, -2, 3])
+    assert [entry[:2] for entry in found] == [("float32", "float32"), ("float64", "float64")]
+    assert found[1][-1] < 1e-14
+
+
 def test_a_layer_that_the_older_keras_refuses_is_named(worker):
-    layer = {"class": "Conv2D", "name": "model.blur", "config": {"radius": 2}, "merges": False}
+    layer = {"class": "Conv2D", "name": "model.blur", "config": {"filters": "many"}, "merges": False}
     architecture = {"input_shape": (4, 4, 2), "layers": [layer], "calls": [], "input": 0, "output": 0}
-    with pytest.raises(InnvestigateError, match=r"could not take over layer 'blur' \(Conv2D\): TypeError: .*radius"):
+    with pytest.raises(
+        InnvestigateError, match=r"could not take over layer 'blur' \(Conv2D\): TypeError: .*kernel_size"
+    ):
         worker.ask("translate", worker.new_number(), architecture, [[]], "float32", True)
 
 

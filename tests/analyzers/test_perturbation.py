@@ -239,6 +239,11 @@ class TestStream:
         assert (found.name, expected.name) == ("stub", "maps")
         np.testing.assert_array_equal(found.errors, expected.errors)
 
+    def test_a_progress_bar_changes_nothing(self, cnn):
+        images = images_of((16, 16, 3))
+        quiet, shown = (aopc(cnn, images, images, steps=2, draws=1, progress=progress) for progress in (False, True))
+        np.testing.assert_array_equal(quiet.errors, shown.errors)
+
     def test_the_model_is_left_as_it_was(self, cnn):
         before = [weight.copy() for weight in cnn.get_weights()]
         images = images_of((16, 16, 3))
