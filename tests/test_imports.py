@@ -13,6 +13,8 @@ ROOT = Path(hcreg.__file__).parent
 EXPERIMENTS = ROOT.parent / "experiments"
 # Other people's frameworks to measure against: scripts of their own processes, run and never imported.
 PEERS = EXPERIMENTS / "benchmarks" / "peers"
+# Run as a script in a process of its own, where another version of Keras is loaded; imported by nothing.
+WORKER = ROOT / "analyzers" / "innvestigate_worker.py"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
@@ -22,12 +24,16 @@ LAYERS = (
     {"analyzers", "evaluation", "runs", "training", "tuning"},
     {"head_circumference"},
     {"measurement", "plotting", "report"},
+    {"explanation"},
     {"quickstart", "tables"},
     {"cli"},
 )
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 # They are handed a keras.Model, or a function that builds one, and know none by name.
-RESTRICTED = {module: {"_version", "backend", "files", "progress", "statistics"} for module in ("analyzers", "tuning")}
+RESTRICTED = {
+    "analyzers": {"_version", "backend", "files", "progress", "statistics"},
+    "tuning": {"_version", "backend", "files", "progress"},
+}
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 WITHOUT_KERAS = (
     "augmentation",
@@ -125,7 +131,13 @@ def test_the_table_forbids_what_it_should():
 def test_only_backend_imports_a_framework(framework):
     files = [*modules(), *EXPERIMENTS.rglob("*.py")]
     importing = {path for path in files if framework in {name.split(".")[0] for name in imported_names(path)}}
-    assert {path for path in importing if path.parent != PEERS} <= {ROOT / "backend.py"}
+    assert {path for path in importing if path.parent != PEERS} <= {ROOT / "backend.py", WORKER}
+
+
+def test_the_worker_of_innvestigate_stands_alone():
+    assert not {name.split(".")[0] for name in imported_names(WORKER)} & {"hcreg", "keras", "experiments"}
+    for path in [*modules(), *EXPERIMENTS.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
+        assert not any(WORKER.stem in name.split(".") for name in imported_names(path)), path
 
 
 def test_peers_of_a_benchmark_stand_alone():

@@ -25,7 +25,12 @@ def test_quickstart_on_a_folder_of_ones_own(cohort, tmp_path, capsys):
         "bland_altman",
         "history_curves",
         "worst_cases",
+        "explanation_maps",
+        "explanation_aopc",
     }
+    assert "Where the predictions come from" in page
+    assert "hardly depends on the network" in page
+    assert "AOPC, area over the perturbation curve" in page
     # again: nothing is trained anew
     before = (folder / "checkpoint.weights.h5").stat().st_mtime_ns
     assert cli.main(arguments) == 0

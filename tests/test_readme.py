@@ -45,9 +45,22 @@ def test_segmentation_example_compiles_a_network_of_both_outputs():
     assert np.isfinite(found["loss"])
 
 
+def test_explanation_example_explains_an_image(trained_run, capsys):
+    record, names = trained_run["dataset"][0], {}
+    code = python_blocks()[2]
+    assert '"image.png"' in code
+    assert '"runs/hc18"' in code
+    code = code.replace('"image.png"', repr(str(record.image_path))).replace(
+        '"runs/hc18"', repr(str(trained_run["folder"]))
+    )
+    exec(code, names)
+    assert re.search(r"^-?\d+\.\d mm$", capsys.readouterr().out, re.MULTILINE)
+    assert names["shown"].shape == record.image().shape
+
+
 @pytest.mark.slow
 def test_python_example_runs_as_printed_but_for_its_size(tmp_path):
-    code, _ = python_blocks()
+    code = python_blocks()[0]
     assert "num_examinations=220" in code
     small = code.replace("num_examinations=220", "num_examinations=24").replace(
         'data="HC18_synthetic")', 'data="HC18_synthetic", epochs=1)'

@@ -29,6 +29,11 @@ class ActivationMap(Analyzer):
     With global average pooling and a linear output behind the layer, an unresized HiResCAM sums to the prediction less
     its bias, and Grad-CAM is its positive part. With a flattening and dense layers they are
     different maps. Where skip connections pass the layer by, as in a U-Net, the map tells of the way through it alone.
+
+    References
+    ----------
+    .. [1] draelos2020hirescam
+    .. [2] selvaraju2017gradcam
     """
 
     channels_out = 1

@@ -262,6 +262,12 @@ def check_model(model):
         raise TypeError(f"An analyzer explains a keras.Model. Received: {type(model).__name__}.")
     if not model.built:
         raise ValueError(f"The model {model.name!r} is not built: call it on an image once before explaining it.")
+    num_inputs = len(getattr(model, "inputs", None) or ())  # 0 of a class of its own, which select_target refuses
+    if num_inputs > 1:
+        raise ValueError(
+            f"An analyzer explains models of one input. Received: model {model.name!r} with {num_inputs} inputs. "
+            "Build a functional model of the input to be explained."
+        )
 
 
 def check_images(model, images):

@@ -22,6 +22,10 @@ class Gradient(Analyzer):
         As of `Analyzer`.
     postprocess : {None, "abs", "square"}
         Applied to the gradient.
+
+    References
+    ----------
+    .. [1] simonyan2014saliency
     """
 
     name = "gradient"
@@ -103,6 +107,10 @@ class SmoothGrad(_Averaged):
     Notes
     -----
     zhang2021biometrics uses noise 0.2 and squares; 0.2 is the default here, where iNNvestigate's is 1.
+
+    References
+    ----------
+    .. [1] smilkov2017smoothgrad
     """
 
     name = "smoothgrad"
@@ -140,8 +148,8 @@ class SmoothGrad(_Averaged):
         if self._noise is not None:
             if self._noise.shape != (self._num_points, *batch.shape[1:]):
                 raise ValueError(
-                    f"noise holds an image of noise for each of the augment_by_n={self._num_points} copies: an array of "
-                    f"shape {(self._num_points, *batch.shape[1:])}. Received: shape {self._noise.shape}."
+                    f"noise holds an image of noise for each of the augment_by_n={self._num_points} copies: an array "
+                    f"of shape {(self._num_points, *batch.shape[1:])}. Received: shape {self._noise.shape}."
                 )
             noise = self._noise[numbers]
         else:
@@ -171,6 +179,10 @@ class IntegratedGradients(_Averaged):
     Notes
     -----
     The sum of a map tends to the prediction for the image less that for the reference as `steps` grows.
+
+    References
+    ----------
+    .. [1] sundararajan2017integrated
     """
 
     name = "integrated_gradients"
@@ -221,6 +233,11 @@ class ModifiedGradient(Analyzer):
     ------
     ValueError
         If an activation between the input and the last layer with weights is not a ReLU.
+
+    References
+    ----------
+    .. [1] springenberg2015striving (guided backpropagation)
+    .. [2] zeiler2014visualizing (DeConvNet)
     """
 
     def __init__(self, model, output=None, neuron=None, name="guided_backprop", compat=None):

@@ -36,8 +36,8 @@ class InnvestigateAnalyzer:
         another implementation, and for nothing else. It sets the number of samples.
     inference_only : bool
         Whether the older Keras is told beforehand that nothing is trained. The numbers are the same either way, but
-        iNNvestigate by itself does not tell it: its graph then takes several times as long to build, and smoothgrad and
-        integrated_gradients end with a TypeError on networks with BatchNormalization. False shows that.
+        iNNvestigate by itself does not tell it: on networks with BatchNormalization its graph then takes two to three
+        times as long to build, and smoothgrad and integrated_gradients end with a TypeError. False shows that.
     worker : Worker, optional
         A process to share, which stays open. By default the analyzer has one of its own.
     python : path, optional

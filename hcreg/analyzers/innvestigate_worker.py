@@ -8,6 +8,7 @@ whatever it is computing then.
 
 import importlib.util
 import os
+import pickle
 import queue
 import sys
 import threading
@@ -154,7 +155,7 @@ def _import_packages():
     return {name: metadata.version(name.replace("_", "-")) for name in PACKAGES}
 
 
-def _answer(models, action, arguments):
+def _answer(models, action, *arguments):
     if action == "names":
         import innvestigate.analyzer
 
@@ -187,7 +188,7 @@ def _read(connection, requests):
     """Receive while the main thread computes, so that a closed socket ends the process at once."""
     try:
         while True:
-            requests.put(connection.recv())
+            requests.put(connection.recv_bytes())
     except (EOFError, OSError):
         os._exit(0)
 
@@ -204,14 +205,14 @@ def main():
         connection.send(("failed", {"text": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}))
         return
     while True:
-        action, *arguments = requests.get()
+        request = requests.get()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                answer = ("done", _answer(models, action, arguments))
+                answer = ("done", _answer(models, *pickle.loads(request)))
             except Exception as error:
                 answer = ("failed", _failure(error, caught))
-        del arguments
+        del request
         connection.send(answer)
 
 

@@ -27,6 +27,10 @@ class Occlusion(Analyzer):
     -----
     A pixel's relevance is the mean over the patches that cover it. It is in the unit of the prediction: positive where
     covering makes the prediction smaller. The last patch in each direction ends at the border.
+
+    References
+    ----------
+    .. [1] zeiler2014visualizing
     """
 
     name = "occlusion"

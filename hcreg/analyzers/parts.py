@@ -105,8 +105,8 @@ class Convolution(Linear):
         padding = layer.padding
         if padding == "causal":  # of one dimension only
             before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-            sides = [(0, 0), (before, 0), (0, 0)] if layer.data_format == "channels_last" else [(0, 0), (0, 0), (before, 0)]
-            x, padding = ops.pad(x, sides), "valid"
+            axis = 1 if layer.data_format == "channels_last" else 2
+            x, padding = ops.pad(x, [(before if n == axis else 0, 0) for n in range(3)]), "valid"
         return ops.conv(x, weights[0], list(layer.strides), padding, layer.data_format, layer.dilation_rate)
 
 
@@ -407,7 +407,12 @@ _MOVES = (
 )
 _OPERATORS = {"Add": (1.0, 1.0), "Subtract": (1.0, -1.0)}
 _RELUS = (keras.activations.relu, keras.activations.relu6, ops.relu, ops.relu6)
-_NONNEGATIVE = tuple(getattr(keras.activations, name) for name in ("exponential", "hard_sigmoid", "sigmoid", "softplus"))
+_NONNEGATIVE = (
+    keras.activations.exponential,
+    keras.activations.hard_sigmoid,
+    keras.activations.sigmoid,
+    keras.activations.softplus,
+)
 _MIXING = tuple(
     getattr(keras.activations, name)
     for name in ("glu", "log_softmax", "softmax", "sparsemax")

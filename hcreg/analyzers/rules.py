@@ -36,7 +36,7 @@ class Stabiliser:
         -------
         tensor
         """
-        return relevance / ops.where(total == 0, ops.cast(self.amount, total.dtype), total)
+        return relevance / ops.where(total == 0, ops.convert_to_tensor(self.amount, dtype=total.dtype), total)
 
 
 STABILISER = Stabiliser()
@@ -125,7 +125,7 @@ class Epsilon:
         """Relevance of the inputs, a list of tensors, from that of the output."""
         total, pull_back = call.sum(call.inputs, call.weights())
         total = call.output if self.bias else total
-        epsilon = ops.cast(self.epsilon, total.dtype)
+        epsilon = ops.convert_to_tensor(self.epsilon, dtype=total.dtype)
         products = pull_back(relevance / (total + ops.where(total >= 0, epsilon, -epsilon)))
         return [x * product for x, product in zip(call.inputs, products, strict=True)]
 

@@ -199,7 +199,7 @@ class Walk:
         if limits is not None:
             limits = tuple([limit - t for limit, t in zip(side, whole, strict=True)] for side in limits)
         if isinstance(part, Mean):  # its output is shifted as well: the offset goes on
-            # The shares are those of what entered the normalisation, above zero behind a ReLU whatever the factor's sign.
+            # The shares are those of what entered the normalisation, above zero behind a ReLU whatever the factor.
             factors = self._canonized.factors(values)
             factors = [ops.where(factors[n] == 0, ops.ones_like(factors[n]), factors[n]) for n in part.inputs]
             before = [x / factor for x, factor in zip(shifted, factors, strict=True)]
@@ -210,9 +210,9 @@ class Walk:
     def _check(self, part, method):
         if isinstance(part, Opaque) and not self._composite.opaque:
             raise ValueError(
-                f"{method} is not defined for layer {part.name!r} ({part.label}): its output is "
-                "neither a weighted sum of its inputs, nor a function of each by itself, nor a pick among them, and "
-                'layers with weights follow it. Use "gradient", "input_t_gradient", "smoothgrad", "integrated_gradients", "hires_cam", '
+                f"{method} is not defined for layer {part.name!r} ({part.label}): its output is neither a weighted "
+                "sum of its inputs, nor a function of each by itself, nor a pick among them, and layers with weights "
+                'follow it. Use "gradient", "input_t_gradient", "smoothgrad", "integrated_gradients", "hires_cam", '
                 '"grad_cam" or "occlusion", which are defined for every model.'
             )
         is_other = part.is_activation if isinstance(part, Opaque) else _is_curved(part)

@@ -68,7 +68,7 @@ def _explain_all(explainer, options, sizes):
 
 
 def _check_options(options):
-    if options.output.suffix or options.output.is_file():
+    if options.output.suffix in (".csv", ".json", ".png", ".npz") or options.output.is_file():
         raise ValueError(
             f"--output takes a folder, for a picture and a file of maps an image. Received: {options.output}."
         )

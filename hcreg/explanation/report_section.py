@@ -25,8 +25,8 @@ _ONE_EXAMINATION = "one examination only"
 
 _TEST = (
     "An analyzer asks the network which pixels its answer for an image depends on, each analyzer in a way of its own, "
-    "and gives a map. Maps can mislead, so some of them are put to a test: if a map is right, replacing by noise what it "
-    "calls relevant must spoil the prediction sooner than replacing anything else."
+    "and gives a map. Maps can mislead, so some of them are put to a test: if a map is right, replacing by noise what "
+    "it calls relevant must spoil the prediction sooner than replacing anything else."
 )
 _READING = (
     "Colours compare places within a map, not two maps: each has a scale of its own. In maps of relevance, orange "
@@ -45,8 +45,8 @@ _CAPTIONS = {
     "explanation_maps": (
         "Test images of median error, one a trimester, and the maps of their predictions by several analyzers.",
         "Orange: positive, blue: negative; red to yellow: a map without a sign; s is in mm (of gradient and "
-        "guided_backprop, per unit of the network's input). Ask whether what is coloured belongs to the head. A strong map "
-        "in a corner, on a caliper or at the border of the beam means that the network measures by something else.",
+        "guided_backprop, per unit of the network's input). Ask whether what is coloured belongs to the head. A strong "
+        "map in a corner, on a caliper or at the border of the beam means that the network measures by something else.",
     ),
     "explanation_aopc": (
         "Mean error on test images of which one region after another is replaced by noise.",

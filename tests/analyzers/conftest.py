@@ -1,4 +1,4 @@
-"""Small networks of every kind that is explained, with weights that leave nothing at 0 or 1, and a way to run without graphs."""
+"""Small networks of every kind that is explained, with weights of both signs, and a way to run them without graphs."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A map does not depend on whether normalisation has a layer of its own or was folded, by hand, into a neighbour's weights."""
+"""A map is the same whether normalisation has a layer of its own or was folded, by hand, into a neighbour's weights."""
 
 import keras
 import numpy as np
@@ -166,7 +166,7 @@ def input_scaling():
 
 
 def joined():
-    """One branch with a normalisation, one without, a concatenation and a convolution; and without the normalisation."""
+    """One branch with a normalisation, one without, a concatenation and a convolution; and the same folded."""
     folder = Folder()
     bn = folder.bn(2)
     factor, offset = of_bn(bn)

@@ -263,6 +263,8 @@ def test_its_own_refusals_are_told_in_its_words(worker, linear):
         InnvestigateAnalyzer("deep_taylor.bounded", linear, worker=worker)
     with pytest.raises(InnvestigateError, match=r"TypeError: .* unexpected keyword argument 'stepps'"):
         InnvestigateAnalyzer("integrated_gradients", linear, worker=worker, stepps=3)
+    with pytest.raises(InnvestigateError, match=r"failed: (ModuleNotFound|Attribute)Error"):  # unknown over there
+        InnvestigateAnalyzer("lrp", linear, worker=worker, rule=Doubled)
 
 
 def test_a_refusal_without_words_is_told_with_the_warning_before_it(worker):

@@ -37,7 +37,7 @@ def divide(a, b):
 
 
 def matrices(model, shape):
-    """W (inputs, outputs), b (outputs,) and which inputs each output sees, from the model's own answers to unit images."""
+    """W (inputs, outputs) and b (outputs,) from the model's own answers to images of a single 1."""
     unit = np.eye(int(np.prod(shape))).reshape(-1, *shape)
     b = np.asarray(model(np.zeros((1, *shape)))).reshape(-1)
     w = np.asarray(model(unit)).reshape(len(unit), -1) - b

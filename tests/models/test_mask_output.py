@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hcreg.geometry import Ellipse, resize_matrix
-from hcreg.models.mask_output import check_multiple, check_output, mask_output
+from hcreg.models.mask_output import check_multiple, check_output, mask_output, with_ellipse
 
 FRAME = (540, 800)  # height and width of the reference frame, px
 
@@ -177,3 +177,34 @@ def test_sides_that_cannot_be_halved_are_refused_with_the_nearest(shape, multipl
 @pytest.mark.parametrize("shape", [(32, 64, 1), (None, 96, 1), (None, None, 3)], ids=str)
 def test_multiples_and_varying_sides_pass(shape):
     check_multiple(shape, 32, "net")
+
+
+# A mask measured afterwards
+
+
+def test_a_mask_measured_afterwards_has_the_circumference_of_the_ellipse_head():
+    head = Ellipse(380.0, 260.0, 180.0, 130.0, 0.7)
+    logits = logits_of(coverage(head, (96, 128)))
+    plain, _ = output_of(logits)
+    measured = with_ellipse(plain)
+    assert with_ellipse(measured) is measured
+    assert {id(weight) for weight in measured.weights} == {id(weight) for weight in plain.weights}
+    found = measured(logits)
+    expected = output_of(logits, head="ellipse")[1]
+    np.testing.assert_allclose(found["hc_fraction"], expected["hc_fraction"], rtol=1e-6)
+    np.testing.assert_allclose(found["mask"], expected["mask"], rtol=1e-6)
+    assert float(found["hc_fraction"][0, 0]) * FRAME[1] == pytest.approx(arc_length(head), rel=3e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 2), (None, 12, 1)])
+def test_only_one_mask_of_a_fixed_size_is_measured_afterwards(shape):
+    image = keras.Input((*shape[:2], shape[2]))
+    model = keras.Model(image, mask_output(image, shape[2], "mask", 1))
+    with pytest.raises(ValueError, match=r"taken from one mask of a fixed size.*Received: the model .*gives \(None, "):
+        with_ellipse(model)
+
+
+def test_a_direct_regressor_has_no_mask_to_measure():
+    image = keras.Input((4,))
+    with pytest.raises(ValueError, match=r"output of a segmentation network with classes=1\. Received"):
+        with_ellipse(keras.Model(image, keras.layers.Dense(1)(image)))

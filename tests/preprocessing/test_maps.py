@@ -10,7 +10,7 @@ import pytest
 from hcreg.geometry import Ellipse, measure_mask, resize_matrix
 from hcreg.preprocessing import maps
 from hcreg.preprocessing.frames import place
-from hcreg.preprocessing.maps import map_to_image
+from hcreg.preprocessing.maps import map_to_image, relevance_to_image
 
 # Smallest, 5 %, middle, 95 % and largest head circumference of HC18, in pixels, with the pixel size of its middle.
 HC_PX = (439.0, 743.0, 1307.0, 1636.0, 1782.0)
@@ -126,3 +126,39 @@ def test_examples_of_the_docstrings_run():
     results = doctest.testmod(maps)
     assert results.attempted >= 3
     assert results.failed == 0
+
+
+# Relevance
+
+
+def test_relevance_keeps_its_sign_and_never_exceeds_its_neighbours():
+    relevance = np.zeros((54, 80), np.float32)
+    relevance[20, 30], relevance[20, 31] = 5.0, -4.0
+    at_image = relevance_to_image(relevance, (540, 800))
+    assert (at_image.max(), at_image.min()) == pytest.approx((5.0, -4.0), rel=0.15)
+    assert at_image.max() <= 5.0
+    assert at_image.min() >= -4.0
+    assert at_image[204, 304] > 4  # the middle of the pixel (20, 30)
+    assert at_image[204, 315] < -3
+    assert not at_image[:180].any()
+
+
+def test_relevance_on_the_border_is_cut_off():
+    relevance = np.ones((54, 80), np.float32)
+    relevance[:, :20] = relevance[:, 60:] = 7.0
+    at_image = relevance_to_image(relevance, (540, 400))
+    assert at_image.shape == (540, 400)
+    np.testing.assert_array_equal(at_image[:, 6:-6], 1.0)
+
+
+def test_relevance_of_oblong_pixels_has_the_images_own_shape():
+    relevance = np.repeat(np.linspace(-1, 1, 80, dtype=np.float32)[None], 54, axis=0)
+    at_image = relevance_to_image(relevance, (540, 800), (270, 800))
+    assert at_image.shape == (270, 800)
+    np.testing.assert_allclose(at_image[100], relevance_to_image(relevance, (540, 800))[200], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(54, 80, 1), (0, 80), (80,)])
+def test_relevance_is_of_the_pixels_of_one_image(shape):
+    with pytest.raises(ValueError, match=r"of shape \(height, width\)\. Received: shape .*Sum over channels"):
+        relevance_to_image(np.zeros(shape), (540, 800))
