@@ -99,6 +99,77 @@ def test_a_cotangent_of_another_shape_is_refused_not_broadcast():
         backend.value_and_vjp(lambda x: x * 2, np.ones(3, "float32"), np.ones(1, "float32"))
 
 
+def test_vjp_carries_cotangents_to_each_input_by_hand():
+    # a b at a = (2, 3), b = (5, 7): with cotangent (1, 10) the products are b c = (5, 70) and a c = (2, 30)
+    a, b = keras.ops.array([2.0, 3.0]), keras.ops.array([5.0, 7.0])
+    value, pull_back = backend.vjp(lambda a, b: a * b, a, b)
+    assert np.asarray(value).tolist() == [10.0, 21.0]
+    products = pull_back(keras.ops.array([1.0, 10.0]))
+    assert [np.asarray(product).tolist() for product in products] == [[5.0, 70.0], [2.0, 30.0]]
+
+
+def test_vjp_of_one_tensor_in_two_places_tells_them_apart():
+    # 2 a + 3 b with a and b the same tensor: 2 and 3, not 5 and 5
+    a = keras.ops.array([1.0])
+    _, pull_back = backend.vjp(lambda a, b: 2 * a + 3 * b, a, a)
+    assert [float(np.asarray(product)[0]) for product in pull_back(keras.ops.ones((1,)))] == [2.0, 3.0]
+
+
+def test_vjp_gives_zeros_of_the_inputs_shape_where_nothing_depends_on_it():
+    a, b = keras.ops.ones((2, 3)), keras.ops.ones((4,))
+    value, pull_back = backend.vjp(lambda a, b: keras.ops.sum(a, axis=1), a, b)
+    first, second = (np.asarray(product) for product in pull_back(keras.ops.ones_like(value)))
+    assert np.array_equal(first, np.ones((2, 3)))
+    assert np.array_equal(second, np.zeros(4))
+
+
+def test_vjp_of_a_broadcast_sum_comes_back_in_the_shape_of_the_input():
+    _, pull_back = backend.vjp(lambda a, b: a + b, keras.ops.ones((2, 3)), keras.ops.ones((1, 3)))
+    products = pull_back(keras.ops.ones((2, 3)))
+    assert [np.asarray(product).tolist() for product in products] == [[[1.0] * 3] * 2, [[2.0] * 3]]
+
+
+def test_vjp_agrees_with_value_and_vjp_and_can_be_compiled():
+    model = small_model()
+    x = np.random.default_rng(4).normal(size=(2, 5, 5, 1)).astype("float32")
+    cotangent = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
+
+    def function(images):
+        value, pull_back = backend.vjp(lambda inputs: model(inputs, training=False), images)
+        return value, pull_back(keras.ops.convert_to_tensor(cotangent))[0]
+
+    expected = backend.value_and_vjp(lambda images: model(images, training=False), x, cotangent)
+    for found in (function(keras.ops.convert_to_tensor(x)), backend.compile_function(function)(x)):
+        for ours, plain in zip(found, expected):
+            np.testing.assert_allclose(np.asarray(ours), np.asarray(plain), rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_function_reads_the_variables_it_is_told_of_anew():
+    weight, factor = keras.Variable(np.array([1.0, 2.0])), keras.Variable(3.0)
+    compiled = backend.compile_function(lambda x: x * weight * factor, variables=[weight, factor])
+    x = np.ones(2, "float32")
+    assert np.asarray(compiled(x)).tolist() == [3.0, 6.0]
+    weight.assign(np.array([5.0, -1.0]))
+    assert np.asarray(compiled(x)).tolist() == [15.0, -3.0]
+    factor.assign(1.0)
+    assert np.asarray(compiled(x)).tolist() == [5.0, -1.0]
+    assert np.asarray(weight.value).tolist() == [5.0, -1.0]  # left as they were
+
+
+def test_compiled_function_of_a_model_follows_its_weights():
+    model = small_model()
+    x = np.random.default_rng(5).normal(size=(2, 5, 5, 1)).astype("float32")
+    compiled = backend.compile_function(
+        lambda images: backend.gradient(lambda inputs: model(inputs, training=False), images), variables=model.variables
+    )
+    before = np.asarray(compiled(x))
+    model.set_weights([1.5 * weights for weights in model.get_weights()])
+    after = np.asarray(compiled(x))
+    expected = np.asarray(backend.gradient(lambda images: model(images, training=False), x))
+    np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(after - before).max() > 0.01 * np.abs(before).max()
+
+
 @pytest.mark.parametrize("jit_compile", [None, False, True])
 def test_compiled_function_gives_the_same_numbers(jit_compile):
     model = small_model()

@@ -19,6 +19,7 @@ from hcreg.analyzers.perturbation import aopc_scores
 from hcreg.plotting.perturbation import perturbation_curves
 
 FIGURE = "figure16"
+_NUM_COLOURS = 96
 
 
 def main(arguments=None):
@@ -54,7 +55,8 @@ def report(options):
             for result in results.values():
                 result.baselines.pop(LEAST, None)
             drawn = perturbation_curves(results, title=f"{model}, {protocol} protocol")
-            path = plotting.save(drawn, (options.save or options.out) / f"{FIGURE}_{model}_{protocol}.png")
+            path = (options.save or options.out) / f"{FIGURE}_{model}_{protocol}.png"
+            plotting.save(drawn, path, num_colours=_NUM_COLOURS)
             print(f"figure: {path}", flush=True)
 
 

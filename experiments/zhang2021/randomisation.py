@@ -29,13 +29,13 @@ from experiments.zhang2021.explanations import (
 )
 from hcreg import models, runs
 from hcreg.analyzers.aopc_results import bootstrap_means
-from hcreg.files import read_rows, write_rows
+from hcreg.files import plain, read_json, read_rows, write_json, write_rows
 from hcreg.tables.comparing import aligned
 
 NETWORK = "cnn_1m_mae"
 NUM_IMAGES, NUM_DRAWS = 32, 3
 CONTROL = "abs_image"
-RESULT = "randomisation.csv"
+RESULT, RECORD = "randomisation.csv", "randomisation.json"
 _TEXT = ("subject_id", "examination_id", "analyzer", "part", "verdict")
 _INTEGERS = ("draw", "step", "num_images", "num_draws")
 _NONE, _MUCH = 0.2, 0.5  # rank correlations
@@ -99,15 +99,20 @@ def run_analyzers(options):
     num_images = options.images or (2 if options.smoke else NUM_IMAGES)
     records = test_images(options.data, {NETWORK: folder}, num_images, options.seed)
     subject = explained(folder, records)
-    build = getattr(models, runs.read_run(folder)["arguments"]["builder"])
+    trained = runs.read_run(folder)
+    num_draws, num_samples = (1, 2) if options.smoke else (NUM_DRAWS, NUM_SAMPLES)
+    arguments = {"seed": options.seed, "num_draws": num_draws, "num_samples": num_samples, "analyzers": ANALYZERS}
+    arguments |= {"network": NETWORK, "network_commit": trained["commit"], "network_started": trained["started"]}
+    _open(options.out, plain({**arguments, "images": [record.subject_id for record in records]}))
+    build = getattr(models, trained["arguments"]["builder"])
     draws = [
         build(input_shape=subject.network.input_shape[1:], seed=options.seed + number + 1)
-        for number in range(1 if options.smoke else NUM_DRAWS)
+        for number in range(num_draws)
     ]
     for name in ANALYZERS:
         path = _path(options.out, name)
         if not path.is_file():
-            rows = correlations(subject, name, draws, 2 if options.smoke else NUM_SAMPLES)
+            rows = correlations(subject, name, draws, num_samples)
             write_rows(path, rows)
             print(f"{name}: {len(rows)} maps compared", flush=True)
 
@@ -209,7 +214,12 @@ def report(options):
     """
     rows = read_table(options.out)
     print(format_table(rows))
-    write_rows((options.save or options.out) / RESULT, rows)
+    save = options.save or options.out
+    write_rows(save / RESULT, rows)
+    for record in (options.out / "randomisation" / runs.RUN_FILE, options.out / RECORD):
+        if record.is_file():
+            write_json(save / RECORD, read_json(record))
+            break
 
 
 def read_table(folder):
@@ -312,6 +322,20 @@ def verdict(means):
     if last <= control:
         return "keeps the image"
     return "blind to the network" if last > _MUCH else "keeps a part"
+
+
+def _open(folder, arguments):
+    """Begin the folder or go on with it, if it is of the same settings."""
+    path = Path(folder) / "randomisation" / runs.RUN_FILE
+    if not path.is_file():
+        write_json(path, {"arguments": arguments, **runs.provenance()})
+    before = read_json(path)["arguments"]
+    unlike = [key for key in arguments if before.get(key) != arguments[key]]
+    if unlike:
+        raise ValueError(
+            f"{path.parent} was made with other settings: {', '.join(unlike)} differ(s). Name another folder in --out, "
+            "or use the same settings to go on with it."
+        )
 
 
 def _path(folder, name):

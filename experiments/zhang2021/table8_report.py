@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from hcreg import runs, statistics
 from hcreg.analyzers.aopc_results import bootstrap_means
@@ -275,7 +276,8 @@ def table_rows(scores, comparisons, chosen):
     Returns
     -------
     list of dict
-        For each network, analyzer and protocol; ``rank`` among the analyzers, 1 the best (the most negative score).
+        For each network, analyzer and protocol; ``rank`` among the analyzers, 1 the best (the most negative score),
+        the mean of their ranks for those whose scores agree to three digits.
     """
     table = []
     against = {
@@ -284,8 +286,9 @@ def table_rows(scores, comparisons, chosen):
     for model in chosen.models:
         for protocol, unit in PROTOCOLS.items():
             columns, groups = _columns(scores, model, protocol, chosen)
-            ranked = sorted(chosen.analyzers, key=lambda name: columns[name].mean())
-            for name in chosen.analyzers:
+            # lrp.z and input_t_gradient are one method on networks of ReLU, and differ by rounding only
+            ranks = rankdata([float(f"{columns[name].mean():.3g}") for name in chosen.analyzers])
+            for name, rank in zip(chosen.analyzers, ranks):
                 part = [
                     row for row in scores if (row["model"], row["protocol"], row["analyzer"]) == (model, protocol, name)
                 ]
@@ -303,7 +306,7 @@ def table_rows(scores, comparisons, chosen):
                         "aopc_upper": float(upper),
                         "random_order": float(columns[RANDOM].mean()),
                         "least_relevant_first": float(np.mean([row["least_relevant_first"] for row in part])),
-                        "rank": ranked.index(name) + 1,
+                        "rank": float(rank),
                         "p_value_holm_random": test["p_value_holm"],
                         "better_than_random": int(_better(test)),
                     }
@@ -352,7 +355,7 @@ def _stable(protocol, ranks, better, comparisons, num_models):
     sensitive = all(len(better[name]) == num_models for name in STABLE)
     beaten = sum(_significant(row, STABLE, protocol) for row in comparisons)
     finding = "mean rank and number of networks with a score better than random: " + ", ".join(
-        f"{name} {means[name]:.2f} ({min(ranks[name])} to {max(ranks[name])}), {len(better[name])} of {num_models}"
+        f"{name} {means[name]:.2f} ({min(ranks[name]):g} to {max(ranks[name]):g}), {len(better[name])} of {num_models}"
         for name in ordered
     )
     finding += f"; in {beaten} paired comparisons another analyzer is significantly better than one of the two"
