@@ -183,7 +183,10 @@ def compile_function(function, jit_compile=None, variables=()):
     if name() == "tensorflow":
         use_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile is None else jit_compile
         # Without AutoGraph, as Keras traces its own steps: tracing then takes less than half the time.
-        return tf.function(function, jit_compile=use_xla, reduce_retracing=True, autograph=False)
+        compiled = tf.function(function, jit_compile=use_xla, reduce_retracing=True, autograph=False)
+        # TensorFlow counts tracings by line of code, and would warn of many analyzers, each traced once.
+        compiled._omit_frequent_tracing_warning = True
+        return compiled
     variables = list(variables)
     if not variables:
         return jax.jit(function)

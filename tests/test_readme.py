@@ -154,3 +154,26 @@ def test_every_segmentation_network_of_zhang2021_beats_every_regressor():
     between = [row for row in rows if (row["row"] in regressors) != (row["other_row"] in regressors)]
     assert len(between) == 6
     assert all(row["mean_difference_mm"] < 0 and row["p_value_holm"] < 1e-12 for row in between)
+
+
+def test_tables_of_explanations_are_those_of_the_committed_results():
+    folder = ROOT / "experiments" / "zhang2021" / "results" / "explanations"
+    text = (folder.parent.parent / "README.rst").read_text(encoding="utf-8")
+    rows = read_rows(folder / "table8.csv", text=("model", "analyzer", "protocol", "unit"))
+    for protocol in ("paper", "sound"):
+        block = text[text.index(f"    {protocol}  ") :].split("\n\n")[0].splitlines()[1:]
+        models = list(dict.fromkeys(row["model"] for row in rows))
+        assert [line.split()[0] for line in block] == models
+        for line, model in zip(block, models):
+            cells = [row for row in rows if (row["model"], row["protocol"]) == (model, protocol)]
+            shown = [f"{row['aopc']:.1f}{'*' if row['better_than_random'] else ''}" for row in cells]
+            assert line.split()[1:] == [*shown, f"{cells[0]['random_order']:.1f}"]
+    block = text[text.index("    analyzer               abs_image") :].split("\n\n")[0].splitlines()
+    correlations = read_rows(folder / "randomisation.csv", text=("analyzer", "part"))
+    for line in block[1:]:
+        found = {row["part"]: f"{row['mean']:.2f}" for row in correlations if row["analyzer"] == line.split()[0]}
+        assert dict(zip(block[0].split()[1:], line.split()[1:])) == found
+    verdicts = read_rows(folder / "table8_verdicts.csv", text=("claim", "criterion", "finding", "verdict"))
+    assert [row["verdict"] for row in verdicts][0] == "not confirmed"
+    assert "in 20 paired comparisons" in verdicts[3]["finding"]
+    assert all("guided_backprop 2.67" in row["finding"] for row in verdicts if "stable" in row["claim"])

@@ -380,7 +380,9 @@ def _significant(row, names, protocol):
 
 def _insensitive(protocol, name, better, num_models):
     sensitive = better[name]
-    verdict = "confirmed" if not sensitive else "not confirmed" if len(sensitive) == num_models else "on some networks"
+    verdict = f"on {num_models - len(sensitive)} of {num_models} networks only"
+    if len(sensitive) in (0, num_models):
+        verdict = "not confirmed" if sensitive else "confirmed"
     return {
         "claim": f"{name} is insensitive ({protocol} protocol)",
         "criterion": "on no network better than a random order of the regions (mean difference below 0 and "

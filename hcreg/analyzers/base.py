@@ -209,8 +209,8 @@ class Analyzer(ABC):
         if self._compiled is None:
             self._compiled = backend.compile_function(self._explain, variables=self._precise.variables)
         maps, size = None, min(batch_size, len(images))
-        with progress_bar() as bar:
-            task = bar.add_task(self.name or type(self).__name__, total=len(images), visible=progress)
+        with progress_bar(progress) as bar:
+            task = bar.add_task(self.name or type(self).__name__, total=len(images))
             for start in range(0, len(images), size):
                 count = min(size, len(images) - start)
                 batch = images[start : start + count]

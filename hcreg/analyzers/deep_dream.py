@@ -154,8 +154,8 @@ def deep_dream(
     shapes = _octave_shapes(images.shape[1:3], octaves, octave_scale, multiple_of or tapped.multiple())
     climb = _Ascent(tapped, objective, normalization, steps, step_size, jitter_px, equal_channels)
     dreams = []
-    with progress_bar() as bar:
-        task = bar.add_task("deep dream", total=len(images) * octaves * steps, visible=progress)
+    with progress_bar(progress) as bar:
+        task = bar.add_task("deep dream", total=len(images) * octaves * steps)
         for number, original in enumerate(images):
             climb.has_moved, limits = False, _limits(clip, original)
             generator = np.random.default_rng(seed)  # anew for each: an image's dream does not depend on its company

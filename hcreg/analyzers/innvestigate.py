@@ -164,8 +164,8 @@ class InnvestigateAnalyzer:
         option, num_copies = _COPIES.get(self.name, (None, 1))
         size = max(1, batch_size // self._options.get(option, num_copies))
         maps = np.empty(images.shape, self._dtype)
-        with progress_bar() as bar:
-            task = bar.add_task(f"{self.name} (iNNvestigate)", total=len(images), visible=progress)
+        with progress_bar(progress) as bar:
+            task = bar.add_task(f"{self.name} (iNNvestigate)", total=len(images))
             for start in range(0, len(images), size):
                 batch = images[start : start + size]
                 maps[start : start + size] = self.worker.ask("explain", self._number, batch)
