@@ -20,7 +20,7 @@ def progress_bar(show=True):
         Silent where it is not wanted, and where standard error is neither a terminal nor a notebook with ipywidgets.
     """
     console = Console(stderr=True)
-    can_show = console.is_jupyter and find_spec("ipywidgets") is not None or console.is_terminal
+    can_show = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

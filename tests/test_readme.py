@@ -174,6 +174,6 @@ def test_tables_of_explanations_are_those_of_the_committed_results():
         found = {row["part"]: f"{row['mean']:.2f}" for row in correlations if row["analyzer"] == line.split()[0]}
         assert dict(zip(block[0].split()[1:], line.split()[1:])) == found
     verdicts = read_rows(folder / "table8_verdicts.csv", text=("claim", "criterion", "finding", "verdict"))
-    assert [row["verdict"] for row in verdicts][0] == "not confirmed"
+    assert verdicts[0]["verdict"] == "not confirmed"
     assert "in 20 paired comparisons" in verdicts[3]["finding"]
     assert all("guided_backprop 2.67" in row["finding"] for row in verdicts if "stable" in row["claim"])

@@ -90,6 +90,8 @@ def normalisation_fused_wrongly(worker, names):
     """D2: on a network of ReLU, lrp.z is input times gradient."""
     for name in names:
         model, images = networks.build(name, names[name])
+        if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+            continue
         product = ours("input_t_gradient", model, images)
         theirs, found = Original(worker, model).explain("lrp.z", images), ours("lrp.z", model, images)
         quantity = "lrp.z: difference from input times gradient"
@@ -135,13 +137,14 @@ def order_matters(worker, names):
         difference(after.explain(name, images), alone.explain(name, images)),
         max(difference(maps, before) for maps in (analyzer.analyze(images), ours(name, model, images))),
     )
+    model, images = networks.build("resnet")
+    images = images[positive(model, images)]
     theirs = Original(worker, model)
     theirs.explain("deep_taylor", images)
     ours("deep_taylor", model, images)
     found = "explained" if np.any(ours("deep_taylor.bounded", model, images, **BOUNDS)) else "all zero"
-    quantity = "deep_taylor.bounded, having run deep_taylor on the model"
-    refusal = theirs.refusal("deep_taylor.bounded", images, **BOUNDS)
-    yield row("D5", "vgg_flatten", quantity, re.sub(r"\d{6,}", "...", refusal), found)
+    refusal = re.sub(r"\d{6,}", "...", theirs.refusal("deep_taylor.bounded", images, **BOUNDS))
+    yield row("D5", "resnet", "deep_taylor.bounded, having run deep_taylor on the model", refusal, found)
 
 
 def building_is_slow(worker, names):
@@ -161,6 +164,8 @@ def building_is_slow(worker, names):
 def bias_counted_twice(worker, names):
     """D7: the size of alpha-beta maps."""
     for name in names:
+        if name in ("ResNet50", "densenet121_mae"):
+            continue  # so deep a network takes iNNvestigate too long to build
         model, images = networks.build(name, names[name])
         theirs = Original(worker, model).explain("lrp.alpha_2_beta_1", images)
         found = ours("lrp.alpha_2_beta_1", model, images)
@@ -177,15 +182,8 @@ def negative_predictions_vanish(worker, names):
     theirs = Original(worker, model).explain("deep_taylor", images)
     found = ours("deep_taylor", model, images, lowest_output=lowest)
     quantity = "deep_taylor of a prediction f below 0: sum of relevance over f (hcreg: over f - f_min)"
-    yield row(
-        "D8",
-        "resnet",
-        quantity,
-        *(
-            float(np.abs(total))
-            for total in (theirs.sum() / prediction.sum(), found.sum() / (prediction - lowest).sum())
-        ),
-    )
+    shares = theirs.sum() / prediction.sum(), found.sum() / (prediction - lowest).sum()
+    yield row("D8", "resnet", quantity, *(abs(float(share)) for share in shares))
 
 
 def layers_refused(worker, names):
@@ -286,6 +284,7 @@ def table_text(rows):
         "innvestigate": "iNNvestigate",
         "hcreg": "hcreg",
     }
+    rows = sorted(rows, key=lambda cells: cells["defect"])  # and within a defect as they were measured
     for cells in [heads, *({key: cells[key] for key in heads} for cells in rows)]:
         for number, cell in enumerate(cells.values()):
             lines.append(f"   {'* -' if not number else '  -'} {cell}".rstrip())

@@ -29,7 +29,7 @@ class Table:
         self._path = (RESULTS if folder is None else Path(folder)) / f"{name}.csv"
 
     def replace(self, part, rows):
-        """Write the rows of one part, and keep those of the others.
+        """Write the rows of one part in the place of those of before, and keep the others.
 
         Parameters
         ----------
@@ -38,7 +38,9 @@ class Table:
             Of the same columns.
         """
         before = read(self._path) if self._path.is_file() else []
-        write_rows(self._path, [*(row for row in before if row[self._key] != part), *rows])
+        place = next((number for number, row in enumerate(before) if row[self._key] == part), len(before))
+        after = [row for row in before[place:] if row[self._key] != part]
+        write_rows(self._path, [*before[:place], *rows, *after])
         about = self._path.with_suffix(".json")
         known = read_json(about) if about.is_file() else {}
         arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]

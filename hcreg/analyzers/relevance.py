@@ -180,8 +180,8 @@ class NormalizationOfInnvestigate(Affine):
 def normalised_as_innvestigate(x, layer):
     """What batch normalisation gives, rounded as by the Keras that iNNvestigate runs on.
 
-    Rules that divide by sums which nearly cancel, as those of its batch normalisation do, make 1e-7 of difference in what
-    enters them 1e-4 or more of the map.
+    Rules that divide by sums which nearly cancel, as those of its batch normalisation do, make 1e-7 of difference in
+    what enters them 1e-4 or more of the map.
 
     Parameters
     ----------

@@ -64,7 +64,8 @@ def perturbation_pictures(sequence, region_order, regions=(4, 4), steps=None, re
             _outline(axes, _box(number, regions, (height, width)), place, is_last, regions[1] * num_columns)
         title = "clean" if step == 0 else f"{num_replaced} region{'s' if num_replaced > 1 else ''}"
         if errors is not None:
-            title += f", error {errors[step]:#.3g} {unit}".rstrip()
+            number = f"{errors[step]:#.3g}" if abs(errors[step]) < 99.95 else f"{errors[step]:.0f}"
+            title += f"\nerror {number} {unit}".rstrip()
         axes.set_title(title, fontsize=8, color="black")
     for axes in panels[len(steps) :]:
         axes.set_axis_off()

@@ -131,7 +131,8 @@ def saliency_grid(images, maps, percentile=99.5, scale="panel", overlay=True):
     width = int(panel_inch * 15)  # letters of a title
     for axes, image, name in zip(panels[:, 0], images, names):
         draw_image(axes, image)
-        axes.set_ylabel(name, fontsize=8)
+        height_inch = panel_inch * image.shape[0] / image.shape[1]
+        axes.set_ylabel(_broken(name, max(8, int(height_inch * 15))), fontsize=8)
     panels[0, 0].set_title("image", fontsize=8, color="black")
     for column, bar, (name, column_maps) in zip(panels.T[1:], bars[0, 1:], columns.items()):
         signed, shared = _is_signed(column_maps), _limit(column_maps, percentile)

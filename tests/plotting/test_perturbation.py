@@ -56,7 +56,7 @@ def test_steps_can_be_chosen_and_their_errors_stand_above(sequence):
     figure = plotting.perturbation_pictures(
         sequence, range(6), (2, 3), steps=(0, 3), regions_per_step=2, errors=[0, 1, 2, 12.345], unit="mm"
     )
-    assert [axes.get_title() for axes in figure.axes] == ["clean, error 0.00 mm", "6 regions, error 12.3 mm"]
+    assert [axes.get_title() for axes in figure.axes] == ["clean\nerror 0.00 mm", "6 regions\nerror 12.3 mm"]
     colours = [box[4] for box in boxes(figure.axes[1])]
     assert colours == [rgba(SKY)] * 4 + [rgba(ORANGE)] * 2
 
