@@ -194,6 +194,7 @@ def _read(connection, requests):
 
 
 def main():
+    """Answer requests until the other end closes."""
     connection, requests, models = Connection(int(sys.argv[1])), queue.Queue(), {}
     threading.Thread(target=_read, args=(connection, requests), daemon=True).start()
     # Beside this script lies a module named like the package that is to be imported.

@@ -21,7 +21,7 @@ def activations(model, layer, x):
     return np.asarray(keras.Model(model.inputs[0], model.get_layer(layer).output)(x))
 
 
-def close(found, expected, tolerance=1e-5):
+def check_close(found, expected, tolerance=1e-5):
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
@@ -58,10 +58,10 @@ def test_with_global_pooling_hires_cam_is_cam_and_sums_to_the_prediction_less_it
     kernel, bias = pooled.layers[-1].get_weights()
     cam = (maps @ kernel) / np.prod(maps.shape[1:3])  # each pixel's part of the mean
     found = explain("hires_cam", pooled, x, resize=False)
-    close(found, cam)
+    check_close(found, cam)
     np.testing.assert_allclose(found.sum((1, 2, 3)) + bias, np.asarray(pooled(x)).ravel(), rtol=1e-4)
     assert found.min() < 0 < found.max()  # signed
-    close(explain("grad_cam", pooled, x, resize=False), np.maximum(cam, 0))
+    check_close(explain("grad_cam", pooled, x, resize=False), np.maximum(cam, 0))
 
 
 def test_with_flattening_by_hand(flattened, networks, eager):
@@ -70,10 +70,10 @@ def test_with_flattening_by_hand(flattened, networks, eager):
     kernel, bias = flattened.layers[-1].get_weights()
     gradient = kernel.reshape(maps.shape[1:])
     hires = explain("hires_cam", flattened, x, resize=False)
-    close(hires, (maps * gradient).sum(-1, keepdims=True))
+    check_close(hires, (maps * gradient).sum(-1, keepdims=True))
     np.testing.assert_allclose(hires.sum((1, 2, 3)) + bias, np.asarray(flattened(x)).ravel(), rtol=1e-4)
     grad = explain("grad_cam", flattened, x, resize=False)
-    close(grad, np.maximum((maps * gradient.mean((0, 1))).sum(-1, keepdims=True), 0))
+    check_close(grad, np.maximum((maps * gradient.mean((0, 1))).sum(-1, keepdims=True), 0))
     assert abs(np.corrcoef(hires.ravel(), grad.ravel())[0, 1]) < 0.9
 
 
@@ -85,7 +85,7 @@ def test_curved_heads_take_the_gradient_there(networks, eager):
     maps = activations(model, "last", x)
     kernel, bias = head.get_weights()
     slope = 1 / (1 + np.exp(-(maps.mean((1, 2)) @ kernel + bias)))
-    close(explain("hires_cam", model, x, resize=False), maps @ kernel / 36 * slope[:, None, None])
+    check_close(explain("hires_cam", model, x, resize=False), maps @ kernel / 36 * slope[:, None, None])
 
 
 @pytest.mark.parametrize("name", ["resnet", "conv3d"])
@@ -121,7 +121,9 @@ def test_a_layer_in_a_nested_model_and_the_last_call_of_a_shared_one(networks, e
     model = networks.randomised(keras.Model(inputs, head(layers.GlobalAveragePooling2D()(encoder(inputs)))), seed=3)
     x = networks.images(model)
     kernel, _ = head.get_weights()
-    close(explain("hires_cam", model, x, layer="encoder/shared", resize=False), np.asarray(encoder(x)) @ kernel / 64)
+    check_close(
+        explain("hires_cam", model, x, layer="encoder/shared", resize=False), np.asarray(encoder(x)) @ kernel / 64
+    )
 
 
 def test_pixels_that_global_pooling_keeps_are_none(networks, eager):
@@ -160,7 +162,7 @@ def test_a_u_net_is_tapped_at_its_last_maps_of_several_channels(networks, eager)
     kernel, bias = model.get_layer("mask_logits").get_weights()
     linear = activations(model, "up1_bn2", x) @ kernel[0, 0]
     at_logits = explain("hires_cam", model, x, layer="mask_logits")
-    close(explain("hires_cam", model, x) * (linear + bias), at_logits * linear)
+    check_close(explain("hires_cam", model, x) * (linear + bias), at_logits * linear)
 
 
 @pytest.mark.parametrize("name", ["hires_cam", "grad_cam"])

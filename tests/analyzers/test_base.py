@@ -55,7 +55,7 @@ def model(networks):
     return networks.randomised(network())
 
 
-def close(found, expected, tolerance=1e-4, name=""):
+def check_close(found, expected, tolerance=1e-4, name=""):
     assert np.abs(expected).max() > 0, name
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
@@ -115,9 +115,9 @@ def test_compiled_maps_follow_the_weights(name, model, networks):
     first = analyzer.analyze(x)
     networks.randomised(model, seed=5)
     fresh = make(name, model)
-    close(analyzer.analyze(x), fresh.analyze(x), 1e-5)
+    check_close(analyzer.analyze(x), fresh.analyze(x), 1e-5)
     assert np.abs(analyzer.analyze(x) - first).max() > 0.1 * np.abs(first).max()
-    close(analyzer.analyze(rest), fresh.analyze(rest), 1e-5)
+    check_close(analyzer.analyze(rest), fresh.analyze(rest), 1e-5)
 
 
 @pytest.mark.parametrize("name", EVERY_KIND)
@@ -125,7 +125,7 @@ def test_compiled_or_not(name, model, networks, monkeypatch):
     x = networks.images(model, 2)
     compiled = make(name, model).analyze(x)
     monkeypatch.setattr(hcreg.backend, "compile_function", lambda function, **_: function)
-    close(compiled, make(name, model).analyze(x))
+    check_close(compiled, make(name, model).analyze(x))
 
 
 @pytest.mark.parametrize("name", ["smoothgrad", "integrated_gradients", "lrp.z", "grad_cam", "occlusion"])
@@ -146,7 +146,7 @@ def test_one_analyzer_for_images_of_several_sizes(name, networks):
     analyzer = make(name, model)
     for side in (6, 8, 7):
         x = np.random.default_rng(side).normal(size=(2, side, side + 1, 1)).astype("float32")
-        close(analyzer.analyze(x), make(name, model).analyze(x), 1e-5)
+        check_close(analyzer.analyze(x), make(name, model).analyze(x), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_maps_of_mixed_precision_are_those_of_float32(policy, names, networks, e
     analyzers = {}
     for name in names:
         analyzers[name] = make(name, half)
-        close(analyzers[name].analyze(x), make(name, single).analyze(x), 1e-5, name)
+        check_close(analyzers[name].analyze(x), make(name, single).analyze(x), 1e-5, name)
     half.set_weights([2 * weights for weights in half.get_weights()])
     single.set_weights(half.get_weights())
-    close(analyzers["lrp.z"].analyze(x), make("lrp.z", single).analyze(x), 1e-5)
+    check_close(analyzers["lrp.z"].analyze(x), make("lrp.z", single).analyze(x), 1e-5)
     assert half.layers[1].compute_dtype == policy.removeprefix("mixed_")
 
 
@@ -217,7 +217,7 @@ def test_float64_models_are_explained_in_float64(networks, eager):
     x = networks.images(model, 2)
     maps = {name: make(name, model).analyze(x) for name in ("gradient", "lrp.z", "input_t_gradient", "hires_cam")}
     assert {found.dtype for found in maps.values()} == {np.dtype("float64")}
-    close(maps["lrp.z"], maps["input_t_gradient"], 1e-9)
+    check_close(maps["lrp.z"], maps["input_t_gradient"], 1e-9)
 
 
 # A planted cue
@@ -288,7 +288,7 @@ def test_inputs_that_are_asked_for_by_name_or_in_a_list(networks, eager, recwarn
         model = networks.randomised(keras.Model(wrap(inputs), layers.Dense(1)(inputs)))
         x = networks.images(model)
         for name in ("gradient", "lrp.z"):
-            close(make(name, model).analyze(x), make(name, keras.Model(inputs, model.outputs[0])).analyze(x))
+            check_close(make(name, model).analyze(x), make(name, keras.Model(inputs, model.outputs[0])).analyze(x))
     assert not [warning for warning in recwarn if "structure" in str(warning.message)]
 
 
@@ -362,7 +362,7 @@ def test_a_model_of_a_class_of_its_own(networks, eager):
             create_analyzer(name, own)
     inputs = keras.Input((3,))
     wrapped = keras.Model(inputs, own(inputs))
-    close(make("gradient", wrapped).analyze(np.ones((1, 3))), np.asarray(own.dense.kernel).T)
+    check_close(make("gradient", wrapped).analyze(np.ones((1, 3))), np.asarray(own.dense.kernel).T)
     with pytest.raises(
         ValueError, match=r"layers of model 'own' are not known.* Rebuild it from layers called on each other"
     ):

@@ -196,7 +196,7 @@ def joined():
     return tuple(models)
 
 
-def check(pair, names=ANALYZERS):
+def check_folding(pair, names=ANALYZERS):
     left, right = pair
     shape = left.inputs[0].shape[1:]
     x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
@@ -209,24 +209,24 @@ def check(pair, names=ANALYZERS):
 
 @pytest.mark.parametrize("pair", BACKWARDS)
 def test_folded_into_the_weights_in_front(pair, eager):
-    check(BACKWARDS[pair]())
+    check_folding(BACKWARDS[pair]())
 
 
 @pytest.mark.parametrize("pair", FORWARDS)
 def test_folded_into_the_weights_behind(pair, eager):
     # squared weights forget their inputs, and with them the factor in front
-    check(FORWARDS[pair](), [name for name in ANALYZERS if name != "lrp.w_square"])
+    check_folding(FORWARDS[pair](), [name for name in ANALYZERS if name != "lrp.w_square"])
 
 
 def test_scaling_at_the_input(eager):
     for pair in input_scaling():
         gradients = ("gradient", "guided_backprop", "deconvnet", "input_t_gradient")
         relevances = ("lrp.z", "lrp.epsilon", "lrp.alpha_2_beta_1", "lrp.z_plus", "lrp.flat", "deep_taylor.bounded")
-        check(pair, [*gradients, *relevances])
+        check_folding(pair, [*gradients, *relevances])
 
 
 def test_one_normalised_branch_of_two(eager):
-    check(joined(), [name for name in ANALYZERS if name != "lrp.w_square"])
+    check_folding(joined(), [name for name in ANALYZERS if name != "lrp.w_square"])
 
 
 def test_the_offset_is_missing_in_a_padding(eager):

@@ -1,6 +1,7 @@
 """Which analyzer explains which network: tried on small ones here, on every one in the committed table."""
 
 import json
+import re
 from collections import Counter
 
 import keras
@@ -25,6 +26,9 @@ BACKBONES = {
     "DenseNet121": ({"input_shape": IMAGE}, ("deconvnet", "lrp.sequential_preset_a")),
     "VGG16": ({"input_shape": IMAGE}, ("deep_taylor.bounded", "grad_cam")),
 }
+
+# Larger members of families of which others were tried.
+NOT_TRIED = ("ConvNeXtLarge", "ConvNeXtXLarge", "EfficientNetB7", "EfficientNetV2L", "ResNet152", "ResNet152V2")
 
 
 def with_images(model):
@@ -62,7 +66,7 @@ def test_products_of_tensors_are_refused_with_the_layer_and_the_reason(eager):
     model, images = with_images(models.backbone_regressor("MobileNetV3Small", IMAGE, minimalistic=False))
     result, why = coverage.cover("lrp.z", model, images)
     assert result == "refused"
-    assert "is not defined for layer 'add' (Add)" in why
+    assert re.search(r"is not defined for layer 'add(_\d+)?' \(Add\)", why)  # Keras counts layers over a process
     assert "guided_backprop" not in why  # advice is left out
     result, why = coverage.cover("guided_backprop", model, images)
     assert (result, "hard_silu" in why) == ("refused", True)
@@ -94,11 +98,14 @@ def test_normalising_gives_each_layer_mean_0_and_variance_1():
 
 def test_committed_table_covers_every_network_with_every_analyzer():
     rows = read(RESULTS / "coverage.csv")
-    wanted = [(name, analyzer) for name in coverage.names() for analyzer in ANALYZERS]
+    tried = [name for name in coverage.names() if name not in NOT_TRIED]
+    wanted = [(name, analyzer) for name in tried for analyzer in ANALYZERS]
     assert Counter((row["model"], row["analyzer"]) for row in rows) == Counter(wanted)
     assert {row["result"] for row in rows} == {"explained", "refused"}
     about = json.loads((RESULTS / "coverage.json").read_text(encoding="utf-8"))
-    assert set(about) == set(coverage.names())
+    assert set(about) == set(tried)
+    text = " ".join((RESULTS.parent / "README.rst").read_text(encoding="utf-8").split())
+    assert f"not tried yet: {', '.join(NOT_TRIED)}." in text
 
 
 def test_committed_refusals_name_a_layer_and_a_reason():

@@ -42,7 +42,7 @@ def images(count=3, shape=(4, 3, 1), seed=0):
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype("float32")
 
 
-def close(found, expected, tolerance=1e-5):
+def check_close(found, expected, tolerance=1e-5):
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
@@ -52,18 +52,18 @@ def close(found, expected, tolerance=1e-5):
 
 def test_gradient_by_hand(eager):
     x = images()
-    close(explain("gradient", squares(), x), 2 * x)
-    close(explain("gradient", squares(), x, postprocess="abs"), np.abs(2 * x))
-    close(explain("gradient", squares(), x, postprocess="square"), 4 * x**2)
-    close(explain("input_t_gradient", squares(), x), 2 * x**2)
-    close(explain("input_t_gradient", squares(), -x, postprocess="abs"), -x * np.abs(2 * x))
+    check_close(explain("gradient", squares(), x), 2 * x)
+    check_close(explain("gradient", squares(), x, postprocess="abs"), np.abs(2 * x))
+    check_close(explain("gradient", squares(), x, postprocess="square"), 4 * x**2)
+    check_close(explain("input_t_gradient", squares(), x), 2 * x**2)
+    check_close(explain("input_t_gradient", squares(), -x, postprocess="abs"), -x * np.abs(2 * x))
 
 
 def test_gradient_agrees_with_finite_differences(networks, eager):
     model, x = smooth(), images(1)
     moves = 1e-2 * np.eye(12, dtype="float32").reshape(12, 4, 3, 1)
     slopes = np.asarray(model(x + moves) - model(x - moves)).reshape(x.shape) / 2e-2
-    close(explain("gradient", model, x), slopes, 1e-2)
+    check_close(explain("gradient", model, x), slopes, 1e-2)
 
 
 def test_on_a_linear_model_all_are_weight_times_input(networks, eager):
@@ -76,7 +76,7 @@ def test_on_a_linear_model_all_are_weight_times_input(networks, eager):
     weights = np.asarray([model(unit[None]) - model(zero) for unit in np.eye(12, dtype="float32").reshape(12, 4, 3, 1)])
     expected = x * weights.reshape(4, 3, 1)
     for name, options in (("input_t_gradient", {}), ("integrated_gradients", {"steps": 3}), ("lrp.z", {})):
-        close(explain(name, model, x, **options), expected, 1e-4)
+        check_close(explain(name, model, x, **options), expected, 1e-4)
 
 
 # Averaged over noise
@@ -91,10 +91,10 @@ def test_smoothgrad_by_hand(postprocess, eager):
     gradients = 2 * x[:, None] + 2 * s * noise
     change = {None: lambda g: g, "abs": np.abs, "square": np.square}[postprocess]
     found = explain("smoothgrad", squares(), x, augment_by_n=5, noise_scale=0.3, noise=noise, postprocess=postprocess)
-    close(found, change(gradients).mean(1))
+    check_close(found, change(gradients).mean(1))
     # and with the noise of iNNvestigate, which ignores the scale and the range
     options = {"augment_by_n": 5, "noise_scale": 0.3, "noise": noise, "postprocess": postprocess}
-    close(
+    check_close(
         explain("smoothgrad", squares(), x, compat="innvestigate", **options),
         change(2 * x[:, None] + 2 * noise).mean(1),
     )
@@ -103,8 +103,8 @@ def test_smoothgrad_by_hand(postprocess, eager):
 def test_smoothgrad_without_noise_is_the_gradient(networks, eager):
     model = networks.build("vgg")
     x = networks.images(model)
-    close(explain("smoothgrad", model, x, noise_scale=0.0, augment_by_n=3), explain("gradient", model, x))
-    close(
+    check_close(explain("smoothgrad", model, x, noise_scale=0.0, augment_by_n=3), explain("gradient", model, x))
+    check_close(
         explain("smoothgrad", model, x, noise_scale=0.0, augment_by_n=3, postprocess="square"),
         explain("gradient", model, x, postprocess="square"),
     )
@@ -138,7 +138,7 @@ def test_drawn_noise_is_standard_normal(eager):
 
 def test_noise_of_one_value_images_is_none(eager):
     x = np.full((1, 4, 3, 1), 3.0, "float32")
-    close(explain("smoothgrad", squares(), x, augment_by_n=2), 2 * x)
+    check_close(explain("smoothgrad", squares(), x, augment_by_n=2), 2 * x)
 
 
 @pytest.mark.parametrize("name", ["smoothgrad", "integrated_gradients"])
@@ -147,7 +147,7 @@ def test_how_points_are_batched_changes_nothing(name, eager):
     options = {"augment_by_n": 7} if name == "smoothgrad" else {"steps": 7}
     expected = explain(name, model, x, batch_size=100, **options)
     for batch_size in (2, 4, 12):
-        close(explain(name, model, x, batch_size=batch_size, **options), expected)
+        check_close(explain(name, model, x, batch_size=batch_size, **options), expected)
 
 
 def test_smoothgrad_is_the_mean_of_gradients(networks, eager):
@@ -155,7 +155,7 @@ def test_smoothgrad_is_the_mean_of_gradients(networks, eager):
     x, noise = networks.images(model, 2), np.random.default_rng(1).normal(size=(3, 8, 8, 2)).astype("float32")
     sigma = 0.2 * (x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True))
     gradients = [np.asarray(backend.gradient(model, x + sigma * n)) for n in noise]
-    close(explain("smoothgrad", model, x, augment_by_n=3, noise=noise), np.mean(gradients, 0))
+    check_close(explain("smoothgrad", model, x, augment_by_n=3, noise=noise), np.mean(gradients, 0))
 
 
 # Averaged over a path
@@ -165,21 +165,23 @@ def test_smoothgrad_is_the_mean_of_gradients(networks, eager):
 def test_integrated_gradients_by_hand(steps, eager):
     # the gradient of x^2 is linear on the path: its middle is its mean, and the map is x^2 - r^2
     x = images()
-    close(explain("integrated_gradients", squares(), x, steps=steps), x**2)
-    close(explain("integrated_gradients", squares(), x, steps=steps, reference_inputs=-1), x**2 - 1)
+    check_close(explain("integrated_gradients", squares(), x, steps=steps), x**2)
+    check_close(explain("integrated_gradients", squares(), x, steps=steps, reference_inputs=-1), x**2 - 1)
     reference = images(1, seed=2)[0]
-    close(explain("integrated_gradients", squares(), x, steps=steps, reference_inputs=reference), x**2 - reference**2)
+    check_close(
+        explain("integrated_gradients", squares(), x, steps=steps, reference_inputs=reference), x**2 - reference**2
+    )
     # from the left, as iNNvestigate: 2 (x - r) (r + (x - r) (n - 1) / 2n)
     found = explain(
         "integrated_gradients", squares(), x, steps=steps, reference_inputs=reference, compat="innvestigate"
     )
     way = x - reference
-    close(found, 2 * way * (reference + way * (steps - 1) / (2 * steps)))
+    check_close(found, 2 * way * (reference + way * (steps - 1) / (2 * steps)))
 
 
 def test_integrated_gradients_after_postprocessing(eager):
     x = images()  # mean of |2 x t| over the middles, times x
-    close(explain("integrated_gradients", squares(), x, steps=4, postprocess="abs"), x * np.abs(x))
+    check_close(explain("integrated_gradients", squares(), x, steps=4, postprocess="abs"), x * np.abs(x))
 
 
 def errors_of_completeness(model, x, compat=None):
@@ -279,7 +281,7 @@ def test_on_a_network_that_only_adds_both_are_the_gradient(networks, eager):
     x = np.abs(networks.images(model))
     expected = explain("gradient", model, x)
     for name in ("guided_backprop", "deconvnet"):
-        close(explain(name, model, x), expected)
+        check_close(explain(name, model, x), expected)
 
 
 def test_neither_is_the_gradient_otherwise(networks, eager):

@@ -139,9 +139,13 @@ def test_a_killed_process_is_told_by_the_name_of_the_signal(stand_in, number):
 def test_an_interrupted_call_ends_the_process(stand_in):
     stand_in(READY + "time.sleep(60)")
     worker = Worker()
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        worker.ask("explain")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            worker.ask("explain")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not is_running(worker.pid)
 
 

@@ -116,7 +116,7 @@ def images(shape, count=2, seed=0):
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype("float32")
 
 
-def check(model, shape, kinds, networks):
+def check_parts(model, shape, kinds, networks):
     networks.randomised(model)
     parts = read_parts(model)
     assert [type(part) for part in parts.parts] == list(kinds)
@@ -127,7 +127,7 @@ def check(model, shape, kinds, networks):
 
 @pytest.mark.parametrize(("make", "shape", "kind"), LINEAR)
 def test_linear_layers(make, shape, kind, networks):
-    (part,) = check(sequential(shape, make()), shape, [kind], networks).parts
+    (part,) = check_parts(sequential(shape, make()), shape, [kind], networks).parts
     assert isinstance(part, Linear)
     x = images(shape)
     z = part.apply([x], part.weights())
@@ -155,28 +155,28 @@ def test_separable_convolutions_are_two_parts(networks):
         (layers.SeparableConv1D(3, 3, padding="same", depth_multiplier=2), LINE),
         (layers.SeparableConv2D(3, 3, strides=2), IMAGE),
     ):
-        depthwise, _ = check(sequential(shape, layer), shape, kinds, networks).parts
+        depthwise, _ = check_parts(sequential(shape, layer), shape, kinds, networks).parts
         assert depthwise.bias() is None
     layer = layers.SeparableConv2D(3, 3, activation="relu")
-    check(sequential(IMAGE, layer), IMAGE, [*kinds, Activation], networks)
+    check_parts(sequential(IMAGE, layer), IMAGE, [*kinds, Activation], networks)
 
 
 def test_a_layer_with_an_activation_is_two_parts(networks):
     for activation, form in (("relu", "relu"), (layers.ReLU(), "relu"), (ops.relu, "relu"), ("tanh", "other")):
         layer = layers.Conv2D(3, 3, activation=activation)
-        parts = check(sequential(IMAGE, layer), IMAGE, [Convolution, Activation], networks)
+        parts = check_parts(sequential(IMAGE, layer), IMAGE, [Convolution, Activation], networks)
         convolution, after = parts.parts
         assert after.kind == form
         assert not after.separate
         assert convolution.name == after.name == layer.name
         assert parts.shapes[convolution.outputs[0]] == (None, 5, 4, 3)
         assert np.asarray(convolution.forward([images(IMAGE)])[0]).min() < 0  # z, not its ReLU
-    check(sequential(VECTOR, layers.Dense(3, activation="linear")), VECTOR, [FullyConnected], networks)
+    check_parts(sequential(VECTOR, layers.Dense(3, activation="linear")), VECTOR, [FullyConnected], networks)
 
 
 @pytest.mark.parametrize(("make", "is_relu", "nonnegative"), ACTIVATIONS)
 def test_activation_layers(make, is_relu, nonnegative, networks):
-    (part,) = check(sequential(IMAGE, make()), IMAGE, [Activation], networks).parts
+    (part,) = check_parts(sequential(IMAGE, make()), IMAGE, [Activation], networks).parts
     assert (part.kind == "relu") == is_relu
     assert part.separate
     assert part.nonnegative == nonnegative
@@ -188,7 +188,7 @@ def test_a_function_that_happens_to_be_called_relu_is_none(networks):
     def relu(x):
         return ops.maximum(x, -x / 2)
 
-    _, part = check(
+    _, part = check_parts(
         sequential(IMAGE, layers.Conv2D(3, 3, activation=relu)), IMAGE, [Convolution, Activation], networks
     ).parts
     assert part.kind == "other"
@@ -200,14 +200,14 @@ def test_activations_that_mix_numbers_are_no_activations(activation, networks):
     for chain in ([layers.Conv2D(4, 3, activation=activation)], [layers.Conv2D(4, 3), layers.Activation(activation)]):
         if activation == "glu" and len(chain) == 1:
             continue  # Keras takes the shape of its output to be that of its input
-        _, part = check(sequential(IMAGE, *chain), IMAGE, [Convolution, Opaque], networks).parts
+        _, part = check_parts(sequential(IMAGE, *chain), IMAGE, [Convolution, Opaque], networks).parts
         assert part.is_activation
         assert part.label == activation
 
 
 @pytest.mark.parametrize(("make", "shape"), PASSING)
 def test_layers_that_move_numbers(make, shape, networks):
-    (part,) = check(sequential(shape, make()), shape, [Pass], networks).parts
+    (part,) = check_parts(sequential(shape, make()), shape, [Pass], networks).parts
     assert part.picks == ("max" in type(part.node.layer).__name__.lower())
     # a constant stays a constant, or what pads it
     out = np.asarray(part.forward([np.full((1, *shape), 3.0, "float32")])[0])
@@ -223,7 +223,7 @@ def test_layers_without_a_rule_are_opaque(networks):
         layers.Normalization(invert=True, **STATISTICS),
         layers.EinsumDense("abcd,de->abce", (None, None, 3)),
     ):
-        (part,) = check(sequential(IMAGE, layer), IMAGE, [Opaque], networks).parts
+        (part,) = check_parts(sequential(IMAGE, layer), IMAGE, [Opaque], networks).parts
         assert part.label == type(layer).__name__
 
 
@@ -235,8 +235,8 @@ def test_a_subclass_that_computes_otherwise_is_opaque(networks):
     class Renamed(layers.Conv2D):
         pass
 
-    check(sequential(IMAGE, Standardised(3, 3)), IMAGE, [Opaque], networks)
-    check(sequential(IMAGE, Renamed(3, 3)), IMAGE, [Convolution], networks)
+    check_parts(sequential(IMAGE, Standardised(3, 3)), IMAGE, [Opaque], networks)
+    check_parts(sequential(IMAGE, Renamed(3, 3)), IMAGE, [Convolution], networks)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_sums_of_branches(join, factors, networks, eager):
     inputs = keras.Input(IMAGE)
     a, b = layers.Conv2D(3, 3)(inputs), layers.Conv2D(3, 3)(inputs)
     model = networks.randomised(keras.Model(inputs, join(a, b)))
-    part = check(model, IMAGE, [Convolution, Convolution, Sum], networks).parts[-1]
+    part = check_parts(model, IMAGE, [Convolution, Convolution, Sum], networks).parts[-1]
     assert part.factors == factors
     head = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(model(inputs))))
     x = images(IMAGE)

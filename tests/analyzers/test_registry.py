@@ -82,7 +82,7 @@ def test_every_name_makes_an_analyzer_of_that_name(name, compat, model):
     ],
 )
 def test_options_that_are_taken(name, options, model):
-    create_analyzer(name, model, **options)
+    assert create_analyzer(name, model, **options).name == name
 
 
 @pytest.mark.parametrize(

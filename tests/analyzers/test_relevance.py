@@ -32,7 +32,7 @@ def explain(name, model, x, **options):
     return create_analyzer(name, model, **options).analyze(x)
 
 
-def close(found, expected, tolerance=1e-4, **kwargs):
+def check_close(found, expected, tolerance=1e-4, **kwargs):
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0, **kwargs)
 
@@ -154,7 +154,7 @@ def preset(alpha, beta):
 )
 def test_by_matrix_algebra(name, options, rules, networks, eager):
     net = Matrices(networks)
-    close(explain(name, net.model, net.x, **options), net.relevance(rules))
+    check_close(explain(name, net.model, net.x, **options), net.relevance(rules))
 
 
 def test_deep_taylor_by_matrix_algebra(networks, eager):
@@ -162,15 +162,15 @@ def test_deep_taylor_by_matrix_algebra(networks, eager):
     f = np.asarray(net.model(net.x)).ravel()
     lowest = float(f.min()) - 1
     above = ((f - lowest) / f)[:, None, None]
-    close(explain("deep_taylor", net.model, net.x, lowest_output=lowest), above * net.relevance([z_plus] * 4))
+    check_close(explain("deep_taylor", net.model, net.x, lowest_output=lowest), above * net.relevance([z_plus] * 4))
     found = explain("deep_taylor.bounded", net.model, net.x, lowest_output=lowest, low=-4, high=5)
-    close(found, above * net.relevance([rule_bounded(-4, 5), *[z_plus] * 3]))
+    check_close(found, above * net.relevance([rule_bounded(-4, 5), *[z_plus] * 3]))
     # bounds left out are each image's own
     own = [
         explain("deep_taylor.bounded", net.model, x[None], lowest_output=lowest, low=x.min(), high=x.max())
         for x in net.x
     ]
-    close(explain("deep_taylor.bounded", net.model, net.x, lowest_output=lowest), np.concatenate(own))
+    check_close(explain("deep_taylor.bounded", net.model, net.x, lowest_output=lowest), np.concatenate(own))
 
 
 # What equals what
@@ -181,8 +181,8 @@ def test_lrp_z_is_input_times_gradient_on_networks_of_relu(name, networks, eager
     model = networks.build(name, seed=2)
     x = networks.images(model, 2)
     expected = explain("input_t_gradient", model, x)
-    close(explain("lrp.z", model, x), expected, 1e-3)
-    close(explain("lrp.epsilon", model, x, epsilon=1e-9), expected, 1e-3)
+    check_close(explain("lrp.z", model, x), expected, 1e-3)
+    check_close(explain("lrp.epsilon", model, x, epsilon=1e-9), expected, 1e-3)
 
 
 def without_biases(model, gamma):

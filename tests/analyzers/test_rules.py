@@ -86,7 +86,7 @@ def case(request, networks):
     return Case(request.param, networks)
 
 
-def close(found, expected):
+def check_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * max(1.0, np.abs(expected).max()))
 
 
@@ -113,21 +113,21 @@ def test_the_matrix_of_a_convolution_by_hand():
 
 
 def test_z(case):
-    close(case.found(rules.Z()), case.shares(case.contributions, case.z))
-    close(case.found(rules.Z(bias=False)), case.shares(case.contributions, case.z - case.b))
+    check_close(case.found(rules.Z()), case.shares(case.contributions, case.z))
+    check_close(case.found(rules.Z(bias=False)), case.shares(case.contributions, case.z - case.b))
 
 
 def test_z_of_groups(networks):
     case = Case(GROUPS[0], networks)
     assert (case.w == 0).mean() > 0.5  # each output sees one group
-    close(case.found(rules.Z()), case.shares(case.contributions, case.z))
+    check_close(case.found(rules.Z()), case.shares(case.contributions, case.z))
 
 
 @pytest.mark.parametrize("epsilon", [0.25, 2.0**-20])
 def test_epsilon(case, epsilon):
     for bias, z in ((True, case.z), (False, case.z - case.b)):
         stabilised = z + epsilon * np.where(z >= 0, 1, -1)
-        close(case.found(rules.Epsilon(epsilon, bias)), case.shares(case.contributions, stabilised))
+        check_close(case.found(rules.Epsilon(epsilon, bias)), case.shares(case.contributions, stabilised))
 
 
 def alpha_beta(case, alpha, beta, helping_bias, hindering_bias):
@@ -140,32 +140,32 @@ def alpha_beta(case, alpha, beta, helping_bias, hindering_bias):
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (2.0, 1.0), (1.5, 0.5)])
 def test_alpha_beta(case, alpha, beta):
     up, down = np.maximum(case.b, 0), np.minimum(case.b, 0)
-    close(case.found(rules.AlphaBeta(alpha, beta)), alpha_beta(case, alpha, beta, up, down))
-    close(case.found(rules.AlphaBeta(alpha, beta, bias=False)), alpha_beta(case, alpha, beta, 0, 0))
+    check_close(case.found(rules.AlphaBeta(alpha, beta)), alpha_beta(case, alpha, beta, up, down))
+    check_close(case.found(rules.AlphaBeta(alpha, beta, bias=False)), alpha_beta(case, alpha, beta, 0, 0))
     whole = rules.AlphaBeta(alpha, beta, whole_bias=True)
-    close(case.found(whole), alpha_beta(case, alpha, beta, case.b, case.b))
+    check_close(case.found(whole), alpha_beta(case, alpha, beta, case.b, case.b))
 
 
 @pytest.mark.parametrize("name", ["dense", "same padding", "depthwise", "normalisation"])
 def test_alpha_beta_of_inputs_known_to_be_nonnegative(name, networks):
     case = Case(name, networks, nonnegative=True)
     for rule in (rules.AlphaBeta(2.0, 1.0), rules.z_plus(), rules.AlphaBeta(1.0, 0.0)):
-        close(case.found(rule), case.found(rule, nonnegative=False))
+        check_close(case.found(rule), case.found(rule, nonnegative=False))
 
 
 def test_z_plus_is_alpha_1_beta_0_without_a_bias(case):
-    close(case.found(rules.z_plus()), alpha_beta(case, 1, 0, 0, 0))
+    check_close(case.found(rules.z_plus()), alpha_beta(case, 1, 0, 0, 0))
 
 
 def test_squared_weights(case):
     squares = np.broadcast_to(case.w**2, case.contributions.shape)
-    close(case.found(rules.WSquare()), case.shares(squares, squares.sum(1)))
+    check_close(case.found(rules.WSquare()), case.shares(squares, squares.sum(1)))
 
 
 def test_flat(case):
     # random weights are nowhere 0: what is 0 in W is not connected; a transposed kernel may meet a pixel once only
     seen = np.broadcast_to(case.w != 0, case.contributions.shape).astype(float)
-    close(case.found(rules.Flat()), case.shares(seen, seen.sum(1)))
+    check_close(case.found(rules.Flat()), case.shares(seen, seen.sum(1)))
 
 
 def test_bounded(case):
@@ -176,7 +176,7 @@ def test_bounded(case):
     shares = case.contributions - low[:, :, None] * up - high[:, :, None] * down
     assert shares.min() >= 0  # x is between the bounds: what z^B is for
     tensors = [[keras.ops.convert_to_tensor(bound.reshape(case.images.shape))] for bound in (low, high)]
-    close(case.found(rules.Bounded(), bounds=tuple(tensors)), case.shares(shares, shares.sum(1)))
+    check_close(case.found(rules.Bounded(), bounds=tuple(tensors)), case.shares(shares, shares.sum(1)))
 
 
 def test_alpha_beta_of_positive_inputs(case):
@@ -184,11 +184,11 @@ def test_alpha_beta_of_positive_inputs(case):
     expected = 2 * case.shares(x * up, (x * up).sum(1) + np.maximum(case.b, 0)) - case.shares(
         x * down, (x * down).sum(1) + np.minimum(case.b, 0)
     )
-    close(case.found(rules.AlphaBetaOfPositiveInputs()), expected)
+    check_close(case.found(rules.AlphaBetaOfPositiveInputs()), expected)
 
 
 def test_derivative_and_unchanged(case):
-    close(case.found(rules.Derivative()), case.r @ case.w.T)
+    check_close(case.found(rules.Derivative()), case.r @ case.w.T)
     assert rules.Unchanged().propagate(case.call, "relevance") == ["relevance"]
 
 
