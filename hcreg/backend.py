@@ -120,7 +120,7 @@ def gradient(function, x):
     return value_and_vjp(function, x)[1]
 
 
-def vjp(function, *inputs):
+def vjp(function, *inputs, variables=(), repeated=False):
     """Value of a function of several tensors, and the function that carries cotangents back to them.
 
     Parameters
@@ -128,6 +128,11 @@ def vjp(function, *inputs):
     function : callable
         Maps tensors to one tensor.
     *inputs : tensors of floating-point numbers
+    variables : sequence of keras.Variable
+        What the function may change as it runs, such as the statistics of a normalisation in training, with whatever
+        else it reads of a model's. Needed on JAX alone, where a changed value would not leave the derivative.
+    repeated : bool
+        Whether the second result will be called several times.
 
     Returns
     -------
@@ -135,7 +140,8 @@ def vjp(function, *inputs):
         ``function(*inputs)``
     pull_back : callable
         Maps a tensor of the shape of `value` to a list of tensors of the shapes of `inputs`: the cotangent times the
-        Jacobian of each, zero where the value does not depend on it. To be called once.
+        Jacobian of each, zero where the value does not depend on it. To be called once, or as often as wanted if
+        `repeated`. Can be differentiated itself.
 
     Examples
     --------
@@ -145,13 +151,27 @@ def vjp(function, *inputs):
     """
     if name() == "tensorflow":
         inputs = [tf.identity(x) for x in inputs]  # apart from each other, were they one tensor
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with tf.GradientTape(persistent=repeated, watch_accessed_variables=False) as tape:
             tape.watch(inputs)
             value = function(*inputs)
         return value, lambda cotangent: tape.gradient(
             value, inputs, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-    value, pull_back = jax.vjp(function, *inputs)
+    variables = list(variables)
+    if not variables:
+        value, pull_back = jax.vjp(function, *inputs)
+        return value, lambda cotangent: list(pull_back(cotangent))
+
+    def with_changes(*tensors):
+        # Inside a training step the variables' values are those of its own scope, which this one hides.
+        with keras.StatelessScope(state_mapping=[(variable, variable.value) for variable in variables]) as scope:
+            value = function(*tensors)
+        return value, [scope.get_current_value(variable) for variable in variables]
+
+    value, pull_back, changed = jax.vjp(with_changes, *inputs, has_aux=True)
+    for variable, new_value in zip(variables, changed, strict=True):
+        if not variable.trainable:
+            variable.assign(new_value)
     return value, lambda cotangent: list(pull_back(cotangent))
 
 

@@ -18,7 +18,7 @@ WORKER = ROOT / "analyzers" / "innvestigate_worker.py"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
-    {"_version", "backend", "files", "geometry", "progress"},
+    {"_version", "attention", "backend", "files", "geometry", "graph", "progress"},
     {"augmentation", "layers", "losses", "metrics", "preprocessing", "statistics"},
     {"datasets", "mask_measures", "models"},
     {"analyzers", "evaluation", "runs", "training", "tuning"},
@@ -31,7 +31,7 @@ LAYERS = (
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 # They are handed a keras.Model, or a function that builds one, and know none by name.
 RESTRICTED = {
-    "analyzers": {"_version", "backend", "files", "progress", "statistics"},
+    "analyzers": {"_version", "backend", "files", "graph", "progress", "statistics"},
     "tuning": {"_version", "backend", "files", "progress"},
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from hcreg import backend
 from hcreg.analyzers.base import check_model, full_precision, near
-from hcreg.analyzers.graph import read_graph
+from hcreg.graph import read_graph
 from hcreg.progress import progress_bar
 
 _OBJECTIVES = ("mean", "l2")

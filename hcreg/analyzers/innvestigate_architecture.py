@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 
-from hcreg.analyzers.graph import read_graph
+from hcreg.graph import read_graph
 
 _CONVOLUTION = ["strides", "padding", "data_format", "dilation_rate", "activation", "use_bias"]
 _POOLING = ["pool_size", "strides", "padding", "data_format"]

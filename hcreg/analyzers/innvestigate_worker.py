@@ -84,7 +84,7 @@ class TranslatedModel:
 
 
 def _build(keras, architecture, weights):
-    """The model, layer by layer; tensors go by the numbers of `hcreg.analyzers.graph`."""
+    """The model, layer by layer; tensors go by the numbers of `hcreg.graph`."""
     start = keras.Input(architecture["input_shape"], name="image")
     tensors, layers = {architecture["input"]: start}, []
     for described in architecture["layers"]:

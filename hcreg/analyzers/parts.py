@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import keras
 from keras import layers, ops
 
-from hcreg.analyzers.graph import read_graph
+from hcreg.graph import read_graph
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,23 @@
-"""Losses beside Keras's own: ``losses.Dice()`` and its like for masks, ``losses.RelativeError()`` for a length.
+"""Losses beside Keras's own: ``losses.Dice()`` and its like for masks, ``losses.RelativeError()`` for a length, ``losses.Heatmap()``.
 
 All are `keras.losses.Loss` objects, give one value per image, and load again with the ``.keras`` file of a model
 compiled with them.
 """
 
+from hcreg.losses.heatmap import Heatmap
+from hcreg.losses.heatmap_monitoring import HeatmapMetric, HeatmapMonitor, heatmap_metrics
 from hcreg.losses.regression import RelativeError
 from hcreg.losses.segmentation import Dice, DiceCrossEntropy, Focal, FocalKappa, Kappa
 
-__all__ = ["Dice", "DiceCrossEntropy", "Focal", "FocalKappa", "Kappa", "RelativeError"]
+__all__ = [
+    "Dice",
+    "DiceCrossEntropy",
+    "Focal",
+    "FocalKappa",
+    "Heatmap",
+    "HeatmapMetric",
+    "HeatmapMonitor",
+    "Kappa",
+    "RelativeError",
+    "heatmap_metrics",
+]

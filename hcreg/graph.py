@@ -85,7 +85,7 @@ def read_graph(model, output_index=0):
     tensors = _Tensors()
     if len(model.inputs or ()) != 1:
         raise ValueError(
-            f"An analyzer explains models of one input. Received: model {model.name!r} with "
+            f"Models of one input can be taken apart. Received: model {model.name!r} with "
             f"{len(model.inputs or ())} inputs. Build a functional model of the input to be explained."
         )
     start = tensors.new(model.inputs[0].shape)

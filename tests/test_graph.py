@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from hcreg.analyzers.graph import is_graph, read_graph
+from hcreg.graph import is_graph, read_graph
 
 
 def compute(graph, images):

@@ -1,0 +1,181 @@
+"""A model cut in two at one of its layers: what comes before, and the head behind it."""
+
+import difflib
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from hcreg.graph import is_graph, read_graph
+
+_SCORES = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model in two parts, which share its weights.
+
+    Attributes
+    ----------
+    inputs : KerasTensor
+        The image.
+    crossing : list of KerasTensor
+        The tapped maps, then what else the head reads: skip connections that pass the tapped layer by.
+    head : keras.Model
+        From `crossing` to the scores (batch, classes).
+    """
+
+    inputs: object
+    crossing: list
+    head: keras.Model
+
+
+def cut(model, layer, output=None, before_activation=None):
+    """Cut a model behind one of its layers.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or sequential, of one input; nested models are taken apart.
+    layer : str
+        Name of a layer that gives maps; inside nested models with their names before it, ``"encoder/conv1"``. The last
+        call where it is called several times.
+    output : str, optional
+        Which output of a model that has several.
+    before_activation : bool, optional
+        Whether a final softmax or sigmoid is left out, so that scores are logits. By default where there are several
+        classes; a single sigmoid may be a regressor's.
+
+    Returns
+    -------
+    Cut
+
+    Raises
+    ------
+    ValueError
+        If the layer is not there, gives no maps, or does not lead to the output; if the graph is not known; if the
+        output is not of shape (batch, classes).
+    """
+    if not is_graph(model):
+        raise ValueError(
+            f"A model can be tapped where its layers are known: a functional or sequential one. Received: "
+            f"{model.name!r}, a {type(model).__name__}. Rebuild it from layers called on each other."
+        )
+    index = _output_index(model, output)
+    graph = read_graph(model, index)
+    tap = _find(graph, layer, model.name)
+    shape = graph.shapes[graph.output]
+    if len(shape) != 2 or shape[1] is None:
+        raise ValueError(
+            f"Scores are of shape (batch, classes). Received: model {model.name!r} with an output of shape {shape}. "
+            "Name another output, or end the model with a layer that gives one number per class."
+        )
+    if before_activation is None:
+        before_activation = shape[1] > 1
+    inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype, name="image")
+    values = {graph.input: inputs}
+    reached, behind = {tap}, []
+    for node in graph.nodes:
+        if reached & set(node.inputs):
+            reached |= set(node.outputs)
+            behind.append(node)
+        else:
+            _call(node, values)
+    written = {number for node in behind for number in node.outputs}
+    bypass = sorted({number for node in behind for number in node.inputs} - written - {tap})
+    crossing = [values[number] for number in (tap, *bypass)]
+    head_inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in crossing]
+    head_values = dict(zip((tap, *bypass), head_inputs, strict=True))
+    for node in behind:
+        if before_activation and node.outputs[-1] == graph.output and _gives_shares(node.layer):
+            head_values[graph.output] = _without_activation(node, head_values)
+        else:
+            _call(node, head_values)
+    return Cut(inputs, crossing, keras.Model(head_inputs, head_values[graph.output], name=f"{model.name}_head"))
+
+
+@keras.saving.register_keras_serializable(package="hcreg")
+class BeforeActivation(keras.layers.Layer):
+    """A layer with an activation, computed up to it.
+
+    Parameters
+    ----------
+    layer : keras.Layer
+        With an attribute ``activation``, such as `keras.layers.Dense`; its weights are shared.
+    **kwargs
+        As for every Keras layer.
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        """Compute the layer with the identity as its activation."""
+        activation = self.layer.activation
+        self.layer.activation = keras.activations.linear
+        try:
+            return self.layer(inputs)
+        finally:
+            self.layer.activation = activation
+
+    def get_config(self):
+        return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the layer, and the one inside it."""
+        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
+
+
+def _call(node, values):
+    outputs = node.call([values[number] for number in node.inputs])
+    values.update(zip(node.outputs, outputs, strict=True))
+
+
+def _gives_shares(layer):
+    activation = getattr(layer, "activation", None)
+    return isinstance(layer, keras.layers.Softmax) or getattr(activation, "__name__", None) in _SCORES
+
+
+def _without_activation(node, values):
+    (inputs,) = (values[number] for number in node.inputs)
+    if isinstance(node.layer, (keras.layers.Activation, keras.layers.Softmax)):
+        return ops.cast(inputs, "float32") if inputs.dtype != "float32" else inputs
+    return BeforeActivation(node.layer, name=f"{node.layer.name}_before_activation")(inputs)
+
+
+def _output_index(model, output):
+    names = list(model.output) if isinstance(model.output, dict) else list(model.output_names)
+    if output is None and len(names) == 1:
+        return 0
+    if output not in names:
+        raise ValueError(
+            f"Name the output of model {model.name!r} that is explained: {', '.join(names)}. Received: {output!r}."
+        )
+    # The order of `model.outputs` is that of the flattened structure, by name for a dict.
+    return sorted(names).index(output) if isinstance(model.output, dict) else names.index(output)
+
+
+def _find(graph, layer, model_name):
+    found = [node for node in graph.nodes if node.name == layer]
+    maps = [node.name for node in graph.nodes if len(graph.shapes[node.outputs[0]]) > 2]
+    if not found:
+        near = difflib.get_close_matches(str(layer), maps, n=3, cutoff=0.3) or maps[-3:]
+        raise ValueError(
+            f"A tap is a layer of model {model_name!r} that leads to its output. Received: {layer!r}. "
+            f"Is it one of {', '.join(dict.fromkeys(near))}?"
+        )
+    shape = graph.shapes[found[-1].outputs[0]]
+    if len(shape) < 3:
+        raise ValueError(
+            f"A tap gives maps of shape (batch, height, width, channels). Received: the layer {layer!r} of model "
+            f"{model_name!r}, which gives {shape}, without spatial axes. Take one before the flattening or pooling, "
+            f"such as {maps[-1]!r}."
+        )
+    return found[-1].outputs[0]
