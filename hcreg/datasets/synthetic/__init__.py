@@ -1,5 +1,26 @@
-"""Data sets made by rules and written in the layout of the real ones: every truth is known."""
+"""Data sets made by rules: every truth is known. Fetal heads are written in the layout of the real ones."""
 
+from hcreg.datasets.synthetic.cardiac_mri_2d import (
+    CLASSES,
+    FAT,
+    HEART,
+    SEX_LABEL,
+    TISSUES,
+    CardiacMRI,
+    cardiac_mri,
+    with_sex_label,
+)
 from hcreg.datasets.synthetic.fetal_head_2d import fetal_head, is_synthetic
 
-__all__ = ["fetal_head", "is_synthetic"]
+__all__ = [
+    "CLASSES",
+    "FAT",
+    "HEART",
+    "SEX_LABEL",
+    "TISSUES",
+    "CardiacMRI",
+    "cardiac_mri",
+    "fetal_head",
+    "is_synthetic",
+    "with_sex_label",
+]
