@@ -133,6 +133,10 @@ class SwapOutside(keras.layers.Layer):
     changes.
     """
 
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")  # half precision would round the images that are not swapped, too
+        super().__init__(**kwargs)
+
     def call(self, inputs):
         """Exchange.
 
@@ -166,5 +170,3 @@ def _bilinear(pixels, cells):
     """Weights of the two pixels next to each cell's middle, of shape (cells, pixels)."""
     middle = np.clip((np.arange(cells) + 0.5) * pixels / cells - 0.5, 0, pixels - 1)
     return np.maximum(1.0 - np.abs(middle[:, None] - np.arange(pixels)), 0.0).astype("float32")
-
-

@@ -107,6 +107,7 @@ class BeforeActivation(keras.layers.Layer):
     """
 
     def __init__(self, layer, **kwargs):
+        kwargs.setdefault("dtype", layer.dtype_policy)  # its input must not be rounded where the layer's is not
         super().__init__(**kwargs)
         self.layer = layer
 
@@ -151,9 +152,12 @@ def _without_activation(node, values):
 
 
 def _output_index(model, output):
-    names = list(model.output) if isinstance(model.output, dict) else list(model.output_names)
-    if output is None and len(names) == 1:
+    if output is None and len(model.outputs) == 1:
         return 0
+    if len(model.outputs) == 1 and not hasattr(model, "output_names"):  # a sequential model has no names of outputs
+        names = [model.layers[-1].name]
+    else:
+        names = list(model.output) if isinstance(model.output, dict) else list(model.output_names)
     if output not in names:
         raise ValueError(
             f"Name the output of model {model.name!r} that is explained: {', '.join(names)}. Received: {output!r}."
@@ -166,16 +170,20 @@ def _find(graph, layer, model_name):
     found = [node for node in graph.nodes if node.name == layer]
     maps = [node.name for node in graph.nodes if len(graph.shapes[node.outputs[0]]) > 2]
     if not found:
-        near = difflib.get_close_matches(str(layer), maps, n=3, cutoff=0.3) or maps[-3:]
+        near = difflib.get_close_matches(str(layer), dict.fromkeys(maps), n=3, cutoff=0.3) or maps[-3:]
         raise ValueError(
             f"A tap is a layer of model {model_name!r} that leads to its output. Received: {layer!r}. "
-            f"Is it one of {', '.join(dict.fromkeys(near))}?"
+            + (f"Is it one of {', '.join(dict.fromkeys(near))}?" if near else "None of its layers gives maps.")
         )
     shape = graph.shapes[found[-1].outputs[0]]
     if len(shape) < 3:
         raise ValueError(
             f"A tap gives maps of shape (batch, height, width, channels). Received: the layer {layer!r} of model "
-            f"{model_name!r}, which gives {shape}, without spatial axes. Take one before the flattening or pooling, "
-            f"such as {maps[-1]!r}."
+            f"{model_name!r}, which gives {shape}, without spatial axes. "
+            + (
+                f"Take one before the flattening or pooling, such as {maps[-1]!r}."
+                if maps
+                else "No layer of it has them."
+            )
         )
     return found[-1].outputs[0]

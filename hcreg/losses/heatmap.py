@@ -1,6 +1,7 @@
 """The heatmap loss: be right, and for reasons inside the mask."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from hcreg.attention import channel
@@ -127,8 +128,13 @@ class Heatmap(keras.losses.Loss):
         self.ramp_steps = int(at_least_zero(ramp_steps, "ramp_steps", name))
         self.tied = bool(tied)
         self.swap_weight = at_least_zero(swap_weight, "swap_weight", name)
-        self.classes = classes if not isinstance(classes, str) else _one_of(classes, _CLASSES, "classes")
-        self.image_classes = image_classes
+        self.classes = _one_of(classes, _CLASSES, "classes") if isinstance(classes, str) else _numbers(classes)
+        if image_classes is not None and self._is_regression:
+            raise ValueError(
+                f"Images of a regression have no classes. Received: image_classes={list(image_classes)} with a loss of "
+                "numbers as data. Give images that are not to be restricted a mask of ones."
+            )
+        self.image_classes = None if image_classes is None else _numbers(image_classes)
         self.probabilities = _one_of(probabilities, _PROBABILITIES, "probabilities")
         self.required_share = float(required_share)
         if not 0 < self.required_share <= 1:
@@ -140,9 +146,10 @@ class Heatmap(keras.losses.Loss):
         data = self._data_term(y_true, labels, scores)
         attention = self._attention_term(labels, y_pred)
         if self.tied:
-            ratio = ops.mean(data) / ops.maximum(ops.mean(attention), _FLOOR)
+            ratio = ops.mean(data) / ops.maximum(ops.abs(ops.mean(attention)), _FLOOR)
             attention = attention * ops.stop_gradient(ratio)
-        loss = data + self.weight_at(channel(y_pred, "step")[:, 0]) * attention
+        # One number, as schedules take it: the step is the same for all images.
+        loss = data + self.weight_at(ops.max(channel(y_pred, "step"))) * attention
         if self.swap_weight:
             loss = loss + self.swap_weight * ops.mean(ops.square(scores - channel(y_pred, "swapped_logit")), axis=-1)
         return loss
@@ -213,10 +220,13 @@ class Heatmap(keras.losses.Loss):
                 "all": lambda: ops.ones_like(scores) / num_classes,
             }[self.classes]()
         else:
-            counted = ops.ones_like(scores) * _indicator(self.classes, num_classes, "classes") / len(self.classes)
+            chosen = _indicator(self.classes, num_classes, "classes")
+            counted = ops.ones_like(scores) * (chosen / chosen.sum())
         if self.image_classes is None:
             return counted
-        chosen = labels * _indicator(self.image_classes, num_classes, "image_classes")
+        if num_classes == 1:  # whose score tells class 1 from class 0
+            labels = ops.concatenate([1.0 - labels, labels], axis=-1)
+        chosen = labels * _indicator(self.image_classes, labels.shape[-1], "image_classes")
         return counted * ops.sum(chosen, axis=-1, keepdims=True)
 
     def get_config(self):
@@ -272,12 +282,13 @@ def _one_hot(y_true, scores):
 
 
 def _indicator(numbers, num_classes, argument):
-    numbers = [int(number) for number in numbers]
     if not numbers or not all(0 <= number < num_classes for number in numbers):
-        raise ValueError(
-            f"`{argument}` names some of the classes 0 to {num_classes - 1}. Received: {list(numbers)}."
-        )
-    return [1.0 if number in numbers else 0.0 for number in range(num_classes)]
+        raise ValueError(f"`{argument}` names some of the classes 0 to {num_classes - 1}. Received: {numbers}.")
+    return np.isin(np.arange(num_classes), numbers).astype("float32")
+
+
+def _numbers(classes):
+    return [int(number) for number in classes]
 
 
 def _one_of(value, allowed, argument, more=""):

@@ -125,7 +125,7 @@ class HeatmapMonitor(keras.callbacks.Callback):
     Raises
     ------
     ValueError
-        When training begins without the metrics of `heatmap_metrics`.
+        At the end of the first epoch, if the model was compiled without the metrics of `heatmap_metrics`.
 
     Warns
     -----

@@ -9,6 +9,7 @@ from hcreg.metrics.regression import (
     r2_score,
     root_mean_squared_error,
 )
+from hcreg.metrics.relevance import RelevanceOverlap, relevance_inside
 from hcreg.metrics.segmentation import conformity_score, dice_score, jaccard_score
 from hcreg.metrics.surface import (
     BoundaryDistances,
@@ -19,6 +20,7 @@ from hcreg.metrics.surface import (
 
 __all__ = [
     "BoundaryDistances",
+    "RelevanceOverlap",
     "average_boundary_distance",
     "boundary_distances",
     "conformity_score",
@@ -30,5 +32,6 @@ __all__ = [
     "median_absolute_error",
     "percentage_mean_absolute_error",
     "r2_score",
+    "relevance_inside",
     "root_mean_squared_error",
 ]

@@ -4,13 +4,16 @@ Imported plainly, not lazily: a builder and its module may share a name (``unet`
 to win.
 """
 
+from hcreg.models.attention import with_attention
 from hcreg.models.backbone import backbone_names, backbone_regressor
 from hcreg.models.backbone_unet import backbone_unet
 from hcreg.models.cnn import cnn_1m, cnn_263k
+from hcreg.models.cnn_classifier import cnn_classifier
 from hcreg.models.mask_output import with_ellipse
 from hcreg.models.resnet50 import resnet50_regressor
 from hcreg.models.unet import unet
 from hcreg.models.vgg16 import vgg16_regressor
+from hcreg.models.vgg16_classifier import vgg16_classifier
 from hcreg.models.vgg16_unet import vgg16_unet
 
 __all__ = [
@@ -19,9 +22,12 @@ __all__ = [
     "backbone_unet",
     "cnn_1m",
     "cnn_263k",
+    "cnn_classifier",
     "resnet50_regressor",
     "unet",
+    "vgg16_classifier",
     "vgg16_regressor",
     "vgg16_unet",
+    "with_attention",
     "with_ellipse",
 ]

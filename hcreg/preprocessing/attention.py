@@ -96,7 +96,7 @@ def attention_inputs(images, masks, labels=None, num_classes=None):
 
 
 def _checked_masks(masks, spatial, num_classes):
-    if not isinstance(masks, np.ndarray):
+    if not isinstance(masks, np.ndarray) or masks.dtype == object:  # of None among masks, NumPy makes objects
         given = [np.asarray(mask) for mask in masks if mask is not None]
         shape = given[0].shape if given else spatial
         if any(mask.shape != shape for mask in given):
@@ -125,7 +125,7 @@ def _checked_masks(masks, spatial, num_classes):
             f"A mask that is zero everywhere forbids the whole image. {_which(empty.any(axis=-1))} have one{where}. "
             "Pass None, or ones, where nothing is to be forbidden."
         )
-    return masks.astype(np.uint8) if masks.dtype == bool or np.issubdtype(masks.dtype, np.integer) else np.float32(masks)
+    return masks.astype(np.uint8 if masks.dtype.kind in "biu" else np.float32)
 
 
 def _checked_labels(labels, num_images, num_classes):
@@ -138,6 +138,11 @@ def _checked_labels(labels, num_images, num_classes):
         raise ValueError("Labels must be finite. Received: NaN or infinity among them.")
     if num_classes is None or labels.shape == (num_images, num_classes):
         return labels
+    if labels.shape not in ((num_images,), (num_images, 1)):
+        raise ValueError(
+            f"Labels are classes of shape ({num_images},), or one-hot ({num_images}, {num_classes}). "
+            f"Received: shape {labels.shape}."
+        )
     wrong = ~np.isin(labels, np.arange(num_classes)).reshape(num_images, -1).all(axis=1)
     if wrong.any():
         raise ValueError(

@@ -1,0 +1,175 @@
+"""Tables of an experiment from the rows of its models: arms, tests between arms, the thesis's figures beside ours."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments.callanan2022.figures import distributions
+from hcreg import runs, statistics
+from hcreg.files import write_json, write_rows
+from hcreg.plotting import save
+
+# As printed: heart overlap of its cross-entropy (frozen convolutions) and heatmap models; sex-label overlap.
+THESIS_HEART = {
+    1: {"cross_entropy_frozen": 0.2597, "heatmap": 0.7957},
+    2: {"cross_entropy_frozen": 0.2548, "heatmap": 0.7961},
+}
+THESIS_LABEL_MEDIAN = {"cross_entropy_frozen": 5.7e-5, "heatmap": 6e-10}
+THESIS_LABEL_MEAN = {"cross_entropy_frozen": 1.8e-4, "heatmap": 8.5e-4}
+THESIS_D = {1: -10.777, 2: -11.877}
+
+HEART, FAT, LABEL = (f"{region}_positive_hires_cam" for region in ("heart", "fat", "sex_label"))
+EFFECT = "logit_change"
+MEASURES = {
+    HEART: "relevance in the heart, share",
+    FAT: "relevance in body fat, share",
+    LABEL: "relevance in the sex label, share",
+    EFFECT: "change of logits by the sex label",
+}
+# Who is compared, and what the difference is worth.
+PAIRS = (
+    ("cross_entropy", "heatmap", "the loss, all else alike"),
+    ("cross_entropy", "thesis_heatmap", "the thesis's loss, all else alike"),
+    ("thesis_heatmap", "heatmap", "absolute relevance against the thesis's form"),
+    ("cross_entropy_frozen", "cross_entropy_pretrained", "the confound: frozen convolutions"),
+    ("cross_entropy_pretrained", "heatmap_pretrained", "the loss, from pretrained convolutions"),
+    ("cross_entropy_frozen", "heatmap_pretrained", "the thesis's protocol: loss and confound"),
+)
+_FENCES = {"all values": None, "1.5 IQR": 1.5, "5 IQR": 5.0}
+
+
+def report(experiment, rows, arms, folder):
+    """Write the tables and figures of an experiment, and print them.
+
+    Parameters
+    ----------
+    experiment : {1, 2}
+    rows : list of dict
+        Of the models.
+    arms : list of str
+    folder : path-like
+    """
+    folder = Path(folder)
+    name = f"experiment{experiment}"
+    write_rows(folder / f"{name}_models.csv", rows)
+    accepted = {arm: [row for row in rows if row["arm"] == arm and row["accepted"]] for arm in arms}
+    table = [_arm_row(experiment, arm, [row for row in rows if row["arm"] == arm], accepted[arm]) for arm in arms]
+    write_rows(folder / f"{name}.csv", table)
+    tests = comparisons(experiment, accepted)
+    write_rows(folder / f"{name}_tests.csv", tests)
+    write_json(folder / f"{name}.json", {"command": f"python -m experiments.callanan2022.{name}", **runs.provenance()})
+    _print(table, tests)
+    for number, measure in _figures(experiment).items():
+        values = {arm: [row[measure] for row in accepted[arm]] for arm in arms if accepted[arm]}
+        paper = THESIS_HEART[experiment] if measure == HEART else THESIS_LABEL_MEDIAN if measure == LABEL else {}
+        figure = distributions(values, MEASURES[measure], paper, logarithmic=measure in (LABEL, EFFECT))
+        save(figure, folder / f"figure{number}.png")
+
+
+def measures_of(experiment):
+    """What is compared in an experiment: there is no sex label in the first.
+
+    Parameters
+    ----------
+    experiment : {1, 2}
+
+    Returns
+    -------
+    list of str
+    """
+    return [HEART, FAT] if experiment == 1 else [HEART, FAT, LABEL, EFFECT]
+
+
+def comparisons(experiment, accepted):
+    """Tests between the accepted models of two arms, for each pair of arms and each measure.
+
+    Parameters
+    ----------
+    experiment : {1, 2}
+    accepted : dict of str to list of dict
+        Rows of models by arm.
+
+    Returns
+    -------
+    list of dict
+    """
+    tests = []
+    for a, b, meaning in PAIRS:
+        if len(accepted.get(a, ())) < 3 or len(accepted.get(b, ())) < 3:
+            continue
+        for measure in measures_of(experiment):
+            values = [np.array([row[measure] for row in accepted[arm]]) for arm in (a, b)]
+            for fences, k in _FENCES.items():
+                if k is not None and measure != LABEL:
+                    continue
+                kept = values if k is None else [statistics.without_outliers(group, k) for group in values]
+                tests.append({"a": a, "b": b, "meaning": meaning, "measure": measure, "fences": fences, **_test(*kept)})
+    return tests
+
+
+def _test(a, b):
+    found = statistics.compare_groups(a, b)
+    rank = statistics.compare_groups(a, b, test="mann_whitney", method="asymptotic")
+    return {
+        "num_a": found.a.num,
+        "num_b": found.b.num,
+        "mean_a": found.a.mean,
+        "mean_b": found.b.mean,
+        "median_a": found.a.median,
+        "median_b": found.b.median,
+        "test": found.test,
+        "p_value": found.p_value,
+        "u": found.u,
+        "p_value_as_in_thesis": rank.p_value,
+        "cohens_d": found.cohens_d,
+        "common_language_effect_size": found.common_language_effect_size,
+    }
+
+
+def _arm_row(experiment, arm, trained, accepted):
+    row = {
+        "arm": arm,
+        "num_trained": len(trained),
+        "num_accepted": len(accepted),
+        "num_not_finite": sum(not model["finite"] for model in trained),
+    }
+    for name, summary in (("validation_accuracy", np.mean), ("test_accuracy", np.mean), ("seconds", np.mean)):
+        row[f"{name}_mean"] = _of(accepted, name, summary)
+    for measure in measures_of(experiment):
+        for summary in (np.mean, np.std, np.median, np.min, np.max):
+            row[f"{measure}_{summary.__name__}"] = _of(accepted, measure, summary)
+    row["heart_positive_grad_cam_mean"] = _of(accepted, "heart_positive_grad_cam", np.mean)
+    row["inflation_median"] = _of(accepted, "inflation", np.median)
+    paper_arm = arm.removesuffix("_pretrained") if arm.startswith("heatmap") else arm
+    row["thesis_heart_mean"] = THESIS_HEART[experiment].get(paper_arm, "")
+    if experiment == 2:
+        row["thesis_sex_label_median"] = THESIS_LABEL_MEDIAN.get(paper_arm, "")
+        row["thesis_sex_label_mean"] = THESIS_LABEL_MEAN.get(paper_arm, "")
+    return row
+
+
+def _of(rows, name, summary):
+    values = [row[name] for row in rows if row[name] is not None]
+    return float(summary(values)) if values else float("nan")
+
+
+def _figures(experiment):
+    """Numbers of the thesis's figures, and what they show."""
+    return {"3_5": HEART} if experiment == 1 else {"3_18": HEART, "3_19": LABEL, "3_20": EFFECT}
+
+
+def _print(table, tests):
+    for row in table:
+        heart = f"{row[f'{HEART}_mean']:.4f} ± {row[f'{HEART}_std']:.4f}"
+        thesis = row["thesis_heart_mean"] or "-"
+        label = f", sex label median {row[f'{LABEL}_median']:.2g}" if f"{LABEL}_median" in row else ""
+        effect = f", effect {row[f'{EFFECT}_median']:.3g}" if f"{EFFECT}_median" in row else ""
+        print(
+            f"{row['arm']:26s} {row['num_accepted']:>2}/{row['num_trained']} accepted, "
+            f"test accuracy {row['test_accuracy_mean']:.4f}, heart {heart} (thesis {thesis}){label}{effect}"
+        )
+    for test in tests:
+        print(
+            f"{test['a']} - {test['b']}, {test['measure']}, {test['fences']}: {test['test']}, p {test['p_value']:.2g}, "
+            f"U {test['u']:g}, d {test['cohens_d']:.3f}, CLES {test['common_language_effect_size']:.3f}"
+        )
