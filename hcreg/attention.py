@@ -33,7 +33,7 @@ def channel(predictions, name):
     Raises
     ------
     ValueError
-        If the tensor is not the output of such a network.
+        If the tensor is not the output of such a network, or there is no such channel.
 
     Examples
     --------
@@ -49,4 +49,6 @@ def channel(predictions, name):
             f"{len(CHANNELS)}). Received: shape {shape}. Train with_attention(model, tap=...) with this loss; the model "
             "itself, which shares the weights, predicts."
         )
+    if name not in CHANNELS:
+        raise ValueError(f"A channel is one of {', '.join(CHANNELS)}. Received: {name!r}.")
     return predictions[:, :, CHANNELS.index(name)]

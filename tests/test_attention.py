@@ -23,7 +23,7 @@ def test_the_output_of_the_plain_network_is_refused(shape):
 
 
 def test_an_unknown_channel_is_refused():
-    with pytest.raises(ValueError, match="'heat' is not in"):
+    with pytest.raises(ValueError, match=r"one of logit, outside, total, .*, step\. Received: 'heat'\."):
         channel(np.zeros((1, 1, 8)), "heat")
 
 

@@ -28,7 +28,7 @@ from hcreg.files import plain, read_json, read_rows, write_json, write_rows
 from hcreg.plotting import save
 from hcreg.progress import progress_bar
 
-NUM_MODELS, EPOCHS = 12, 8
+NUM_MODELS, EPOCHS = 12, 10
 SMOKE = {"num_train": 64, "num_validation": 16, "num_test": 16}
 _SMOKE_MODELS, _SMOKE_EPOCHS = 3, 1
 _GRAD_CAM_IMAGES, _EFFECT_IMAGES, _GRID_IMAGES = 2000, 2000, 64

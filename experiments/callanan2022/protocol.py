@@ -19,7 +19,7 @@ from hcreg.preprocessing.attention import attention_inputs, region_mask
 
 TAP = "conv4"
 WEIGHTS = "model.weights.h5"
-LOWEST_RATE, HIGHEST_RATE = 5e-4, 5e-3
+LOWEST_RATE, HIGHEST_RATE = 2e-3, 8e-3
 ACCEPTED_ACCURACY = 0.95  # of validation images, above it a model is kept
 _VALIDATION_SEED, _TEST_SEED = 100_000, 200_000
 

@@ -107,7 +107,8 @@ def test_shares_of_cells_sum_to_one_and_keep_the_area(pixels, cells):
 
 
 def test_shares_are_exact_for_whole_ratios():
-    np.testing.assert_array_equal(_area(6, 2), [[1 / 3] * 3 + [0] * 3, [0] * 3 + [1 / 3] * 3])
+    np.testing.assert_allclose(_area(6, 2), [[1 / 3] * 3 + [0] * 3, [0] * 3 + [1 / 3] * 3], rtol=1e-7)
+    np.testing.assert_array_equal(_area(8, 2), [[0.25] * 4 + [0] * 4, [0] * 4 + [0.25] * 4])
     np.testing.assert_array_equal(_area(3, 3), np.eye(3))
     np.testing.assert_allclose(_area(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
 
