@@ -28,7 +28,8 @@ from hcreg.files import plain, read_json, read_rows, write_json, write_rows
 from hcreg.plotting import save
 from hcreg.progress import progress_bar
 
-NUM_MODELS, EPOCHS = 12, 10
+NUM_MODELS = 12
+EPOCHS = {1: 10, 2: 5}  # sizes tell the classes of experiment 2 apart, and are learned in one epoch
 SMOKE = {"num_train": 64, "num_validation": 16, "num_test": 16}
 _SMOKE_MODELS, _SMOKE_EPOCHS = 3, 1
 _GRAD_CAM_IMAGES, _EFFECT_IMAGES, _GRID_IMAGES = 2000, 2000, 64
@@ -55,7 +56,7 @@ def main(experiment, arguments=None):
         options.add_argument("--models", type=int, help=f"of each arm, by default {NUM_MODELS}")
         options.add_argument("--smoke", action="store_true", help="few images, models and epochs, for a look")
         if command == "run":
-            options.add_argument("--epochs", type=int, help=f"by default {EPOCHS}")
+            options.add_argument("--epochs", type=int, help=f"by default {EPOCHS[experiment]}")
             options.add_argument("--seed", type=int, default=0, help="of the first model")
         else:
             options.add_argument("--save", type=Path, help="where tables and figures go, by default --out")
@@ -82,7 +83,7 @@ def run(experiment, folder, options):
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many models, each traced once
     data = Data(experiment, **(SMOKE if options.smoke else {}))
-    epochs = options.epochs or (_SMOKE_EPOCHS if options.smoke else EPOCHS)
+    epochs = options.epochs or (_SMOKE_EPOCHS if options.smoke else EPOCHS[experiment])
     rates = learning_rates(options.models)
     arms = [ARMS[name] for name in options.arms]
     features = None

@@ -57,10 +57,9 @@ def label_effect(model, part):
         ``logit_change``, its mean over images and classes; ``class_change``, the share of images whose class changes.
     """
     channels = model.inputs[0].shape[-1]
-    network = keras.Model(model.input, model.get_layer("logits").output)
     with_label, without = (
-        network.predict(
-            as_network_input(synthetic.with_sex_label(part.images, part.masks, present=present)[0], channels), verbose=0
+        logits_of(
+            model, as_network_input(synthetic.with_sex_label(part.images, part.masks, present=present)[0], channels)
         )
         for present in (True, False)
     )
@@ -68,3 +67,18 @@ def label_effect(model, part):
         "logit_change": float(np.abs(with_label - without).mean()),
         "class_change": float((with_label.argmax(1) != without.argmax(1)).mean()),
     }
+
+
+def logits_of(model, network_input):
+    """Logits of a classifier.
+
+    Parameters
+    ----------
+    model : keras.Model
+    network_input : ndarray of float32, shape (num_images, height, width, channels)
+
+    Returns
+    -------
+    ndarray of shape (num_images, classes)
+    """
+    return keras.Model(model.input, model.get_layer("logits").output).predict(network_input, verbose=0)

@@ -1,0 +1,196 @@
+"""What the thesis leaves open: harder data, a marker that always comes with a class, other losses, and what is gamed.
+
+python -m experiments.callanan2022.open_questions run --out runs/callanan2022
+python -m experiments.callanan2022.open_questions report --out runs/callanan2022 --save experiments/callanan2022/results
+
+``--questions`` names a part, so that several processes can share the work; models that are there are skipped.
+"""
+
+import argparse
+import logging
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from experiments.callanan2022.alignment import alignment
+from experiments.callanan2022.comparison import SMOKE
+from experiments.callanan2022.protocol import CROSS_ENTROPY, HEATMAP, THESIS, Arm, Data, train
+from hcreg import runs
+from hcreg.files import plain, read_json, write_json, write_rows
+from hcreg.progress import progress_bar
+
+NUM_SEEDS, LEARNING_RATE, BATCH_SIZE = 3, 5e-3, 16
+# Of batches: so many whatever the size of the training set.
+NUM_STEPS, _SMOKE_STEPS = 780, 4
+
+_SHOWN = ("accuracy", "shifted_accuracy", "hires_cam_outside_share", "integrated_gradients_outside_share")
+
+_MARKED = Data(2, num_test=2000, marker="ARV", test_marker="random")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to train on one set of images.
+
+    Attributes
+    ----------
+    arm : Arm
+    data : Data
+    """
+
+    arm: Arm
+    data: Data
+
+    @property
+    def name(self):
+        """Of its folder and rows."""
+        return self.arm.name
+
+
+def _named(arm, name, **changes):
+    return replace(arm, name=name, **changes)
+
+
+def _marked(arm, name=None, **changes):
+    return Case(_named(arm, name or arm.name, **changes), _MARKED)
+
+
+def _pair(data, suffix):
+    return [Case(_named(arm, f"{arm.name}_{suffix}"), data) for arm in (CROSS_ENTROPY, HEATMAP)]
+
+
+QUESTIONS = {
+    # A block that is there exactly in one class. Which penalties make a network blind to it, which only its map?
+    "alignment": [
+        _marked(CROSS_ENTROPY, "none"),
+        _marked(HEATMAP, "absolute"),
+        _marked(HEATMAP, "absolute_with_swap", swap_weight=1.0),
+        _marked(CROSS_ENTROPY, "swap_alone", swap_weight=1.0),
+        _marked(HEATMAP, "share", attention="share"),
+        _marked(THESIS, "thesis"),
+        _marked(HEATMAP, "thesis_form_x10", attention="thesis"),
+        _marked(HEATMAP, "signed", attention="signed", weight=1.0),
+        _marked(HEATMAP, "inside", attention="inside"),
+        _marked(HEATMAP, "absolute_all_classes", classes="all"),
+        _marked(HEATMAP, "absolute_tied", tied=True, weight=1.0),
+        _marked(HEATMAP, "absolute_x100_no_ramp", weight=100.0, ramp_steps=0),
+        _marked(HEATMAP, "shuffled_masks", shuffled_masks=True),
+    ],
+    "maps_and_data_terms": [
+        _marked(HEATMAP, "grad_cam_absolute", cam="grad_cam"),
+        _marked(HEATMAP, "mse_absolute", data="mse"),
+        _marked(CROSS_ENTROPY, "mse_alone", data="mse"),
+        _marked(THESIS, "thesis_cross_entropy", data="cross_entropy", probabilities="softmax"),
+    ],
+    "weights": [_marked(HEATMAP, f"weight_{weight:g}", weight=weight) for weight in (0.01, 0.1, 1.0, 100.0, 1000.0)],
+    "harder": [
+        case
+        for difference in (0.5, 0.25)
+        for case in _pair(Data(2, num_test=2000, difference=difference), f"difference_{difference:g}")
+    ],
+    "fewer_images": [
+        case
+        for number in (100, 300, 1000)
+        for case in _pair(Data(1, num_train=number, num_test=2000), f"{number}_images")
+    ],
+}
+
+
+def main(arguments=None):
+    """Run the script's command line.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+
+    Returns
+    -------
+    int
+    """
+    parser = argparse.ArgumentParser(prog="open_questions", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("run", "report"):
+        command = commands.add_parser(name)
+        command.add_argument("--out", type=Path, required=True, help="folder of the models")
+        names = list(QUESTIONS)
+        command.add_argument(
+            "--questions", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
+        )
+        command.add_argument("--seeds", type=int, help=f"models of each case, by default {NUM_SEEDS}")
+        command.add_argument("--smoke", action="store_true", help="few images and steps, for a look")
+        if name == "report":
+            command.add_argument("--save", type=Path, help="where the table goes, by default --out")
+    options = parser.parse_args(arguments)
+    options.seeds = options.seeds or (1 if options.smoke else NUM_SEEDS)
+    folder = options.out / ("smoke" if options.smoke else "") / "open_questions"
+    if options.command == "run":
+        _run(folder, options)
+    else:
+        _report(folder, options)
+    return 0
+
+
+def _run(folder, options):
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many models, each traced once
+    cases = [(question, case) for question in options.questions for case in QUESTIONS[question]]
+    with progress_bar() as bar:
+        task = bar.add_task("open questions", total=len(cases) * options.seeds)
+        for seed in range(options.seeds):
+            for question, case in cases:
+                _run_case(case, folder / question / case.name / f"seed_{seed}", seed, options.smoke)
+                bar.advance(task)
+
+
+def _run_case(case, folder, seed, smoke):
+    measured = folder / "measures.json"
+    if measured.is_file():
+        return
+    keras.utils.clear_session()
+    data = replace(case.data, **SMOKE) if smoke else case.data
+    epochs = max(1, round((_SMOKE_STEPS if smoke else NUM_STEPS) / -(-data.num_train // BATCH_SIZE)))
+    model, record = train(case.arm, data, folder, LEARNING_RATE, epochs, seed, batch_size=BATCH_SIZE)
+    measures = alignment(model, data, seed, num_explained=4 if smoke else 32)
+    history = record["history"]
+    measures |= {name: history[f"val_{name}"][-1] for name in ("accuracy", "inflation", "relevance")}
+    write_json(measured, plain(measures))
+    print(f"{folder.parent.name}, seed {seed}: {measures}", file=sys.stderr, flush=True)
+
+
+def _report(folder, options):
+    rows = []
+    for question in options.questions:
+        for case in QUESTIONS[question]:
+            places = [folder / question / case.name / f"seed_{seed}" for seed in range(options.seeds)]
+            missing = [place for place in places if not (place / "measures.json").is_file()]
+            if missing:
+                raise ValueError(
+                    f"{missing[0]} is not finished. Call run again, which goes on; or name fewer with --questions and "
+                    "--seeds."
+                )
+            found = [read_json(place / "measures.json") for place in places]
+            rows.append({"question": question, "case": case.name, "num_models": len(found), **_summary(found)})
+    save = options.save or folder
+    write_rows(save / "open_questions.csv", rows)
+    write_json(save / "open_questions.json", {"command": "python -m " + __spec__.name, **runs.provenance()})
+    for row in rows:
+        shown = ", ".join(
+            f"{name} {row[name]:.3g}" for name in ("accuracy", "shifted_accuracy", "hires_cam_outside_share")
+        )
+        effect = f"logit change by the label {row['logit_change']:.3g}, by the outside {row['outside_effect']:.3g}"
+        print(f"{row['question']}: {row['case']:24s} {shown}, {effect}")
+
+
+def _summary(found):
+    """Mean over seeds of each measure, with the smallest and the largest."""
+    summary = {}
+    for name in found[0]:
+        values = np.array([np.nan if measures[name] is None else measures[name] for measures in found], float)
+        summary |= {name: values.mean(), f"{name}_min": values.min(), f"{name}_max": values.max()}
+    return {name: float(value) for name, value in summary.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
