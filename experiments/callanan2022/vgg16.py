@@ -8,7 +8,7 @@ A stopped run goes on after its last epoch.
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from experiments.callanan2022.measures import label_effect, overlap_rows
@@ -50,7 +50,7 @@ def main(arguments=None):
             "--images", type=int, default=10_000, help="training images, by default the thesis's 10,000"
         )
         command.add_argument("--epochs", type=int, default=10)
-        command.add_argument("--learning-rate", type=float, default=5e-5)
+        command.add_argument("--learning-rate", type=float, default=1e-4)
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--smoke", action="store_true", help="a few images, for a look")
     options = parser.parse_args(arguments)
@@ -77,6 +77,8 @@ def run_arm(arm, folder, options):
     size = _SMOKE if options.smoke else {"num_train": options.images, "num_validation": 200, "num_test": 1000}
     data = Data(options.experiment, **size)
     epochs = 1 if options.smoke else options.epochs
+    # The weight has grown when half of a short run is over.
+    arm = replace(arm, ramp_steps=min(arm.ramp_steps, epochs * data.num_train // 32))
     seed_everything(options.seed)
     model = models.vgg16_classifier(weights=options.weights, seed=options.seed)
     history, seconds = fit(model, TAP, arm, data, folder, options.learning_rate, epochs, options.seed, progress=True)

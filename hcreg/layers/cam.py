@@ -1,11 +1,13 @@
 """HiResCAM and Grad-CAM inside a network, so that a loss can reach them: only the head is differentiated for the maps."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from hcreg import backend
-from hcreg.layers.tapping import cut
+from hcreg.layers.tapping import behind_pooling, cut
 
 _CHOICES = ("all", "predicted", "true")
 _SCALES = (None, "max", "sum")
@@ -14,12 +16,13 @@ _FLOOR = 1e-6
 
 
 class _ActivationMap(keras.layers.Layer):
-    """What the two maps share; a subclass has ``_weigh(activations, gradients)``."""
+    """What the two maps share; a subclass has ``_weigh(activations, gradients)``, of a list of gradients."""
 
     def __init__(self, head, classes="all", relu=False, normalize=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)  # the head casts what it wants to its own precision
         self.head = head
+        self._pooled = behind_pooling(head)
         self.num_classes = head.output_shape[-1]
         self.classes = _checked_classes(classes, self.num_classes)
         self.relu = bool(relu)
@@ -85,17 +88,21 @@ class _ActivationMap(keras.layers.Layer):
             ``"logits"`` (batch, classes) and ``"maps"`` (batch, *spatial, number of classes explained), float32.
         """
         activations, *bypass = keras.tree.flatten(inputs)
+        # Behind global average pooling the gradient is the same at every cell: that of the mean, spread over the cells.
+        head = self.head if self._pooled is None else self._pooled.head
+        features = activations if self._pooled is None else self._pooled.pooling(activations)
 
         def score(features):
-            return ops.cast(self.head([features, *bypass] if bypass else features, training=training), "float32")
+            return ops.cast(head([features, *bypass] if bypass else features, training=training), "float32")
 
-        logits, pull_back = backend.vjp(score, activations, variables=self.head.variables, repeated=True)
+        logits, pull_back = backend.vjp(score, features, variables=head.variables, repeated=True)
         activations = ops.cast(activations, "float32")
-        maps = []
-        for seed in self._seeds(logits, labels):
-            (gradients,) = pull_back(seed)
-            maps.append(self._weigh(activations, ops.cast(gradients, "float32")))
-        maps = ops.stack(maps, axis=-1)
+        gradients = [ops.cast(pull_back(seed)[0], "float32") for seed in self._seeds(logits, labels)]
+        if self._pooled is None:
+            maps = self._weigh(activations, gradients)
+        else:
+            num_cells = ops.cast(math.prod(ops.shape(activations)[1:-1]), "float32")
+            maps = _weigh_channels(activations, [each / num_cells for each in gradients])
         return {"logits": logits, "maps": self._normalized(ops.relu(maps) if self.relu else maps)}
 
     def compute_output_spec(self, inputs, labels=None, training=None):
@@ -206,7 +213,7 @@ class HiResCAM(_ActivationMap):
     """
 
     def _weigh(self, activations, gradients):
-        return ops.sum(activations * gradients, axis=-1)
+        return ops.stack([ops.sum(activations * each, axis=-1) for each in gradients], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="hcreg")
@@ -236,8 +243,17 @@ class GradCAM(_ActivationMap):
         super().__init__(head, classes, relu, normalize, **kwargs)
 
     def _weigh(self, activations, gradients):
-        pixels = tuple(range(1, len(gradients.shape) - 1))
-        return ops.sum(activations * ops.mean(gradients, axis=pixels, keepdims=True), axis=-1)
+        pixels = tuple(range(1, len(activations.shape) - 1))
+        return _weigh_channels(activations, [ops.mean(each, axis=pixels) for each in gradients])
+
+
+def _weigh_channels(activations, weights):
+    """Sum over channels weighed alike at all cells; of one tensor of weights for each map, (batch, *cells, maps)."""
+    channels = activations.shape[-1]
+    weights = ops.stack([ops.reshape(each, (-1, channels)) for each in weights], axis=-1)
+    batch, *cells, _ = ops.shape(activations)
+    maps = ops.matmul(ops.reshape(activations, (batch, -1, channels)), weights)
+    return ops.reshape(maps, (batch, *cells, weights.shape[-1]))
 
 
 def _checked_classes(classes, num_classes):

@@ -1,5 +1,7 @@
 """What a map shows inside and outside a mask, in a few numbers; and images whose outside is another's."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -79,23 +81,19 @@ class RelevanceSums(keras.layers.Layer):
         logits, maps, mask, *swapped = inputs
         num_classes = logits.shape[-1]
         of_class = self._of_class(logits)
-        inside = ops.cast(mask, "float32")
-        for axis, weights in enumerate(self._to_cells, start=1):
-            inside = ops.moveaxis(ops.tensordot(inside, weights, axes=[[axis], [1]]), -1, axis)
-        if inside.shape[-1] > 1:  # each map its class's mask
-            inside = ops.einsum("bkc,b...c->b...k", of_class, inside)
-        outside = 1.0 - inside
-        cells = tuple(range(1, len(maps.shape) - 1))
+        outside = 1.0 - self._in_cells(ops.cast(mask, "float32"))
+        if outside.shape[-1] > 1:  # each map its class's mask
+            outside = ops.einsum("bkc,bnc->bnk", of_class, outside)
+        maps = ops.reshape(maps, (-1, math.prod(maps.shape[1:-1]), maps.shape[-1]))
         size = ops.abs(maps)
-        positive = ops.relu(maps)
-        highest = ops.maximum(ops.max(positive, axis=cells, keepdims=True), _FLOOR)
+        highest = ops.maximum(ops.max(maps, axis=1), _FLOOR)
         sums = ops.stack(
             [
-                ops.sum(size * outside, axis=cells),
-                ops.sum(size, axis=cells),
-                ops.sum(maps * outside, axis=cells),
-                ops.sum(maps, axis=cells),
-                ops.mean(positive / highest * outside, axis=cells),
+                _weighed(size, outside),
+                ops.sum(size, axis=1),
+                _weighed(maps, outside),
+                ops.sum(maps, axis=1),
+                _weighed(ops.relu(maps), outside) / (highest * maps.shape[1]),
             ],
             axis=-1,
         )
@@ -106,6 +104,18 @@ class RelevanceSums(keras.layers.Layer):
         by_name = [logits, *(sums[..., number] for number in range(5)), *(swapped or [logits]), step]
         assert len(by_name) == len(CHANNELS)
         return ops.reshape(ops.stack(by_name, axis=-1), (-1, num_classes, len(CHANNELS)))
+
+    def _in_cells(self, mask):
+        """The mask at the map's cells, of shape (batch, cells, channels); one matrix product for each axis."""
+        sizes = list(mask.shape[1:])
+        for axis, weights in enumerate(self._to_cells):
+            behind = math.prod(sizes[axis + 1 :])
+            if behind == 1:
+                mask = ops.matmul(ops.reshape(mask, (-1, sizes[axis])), weights.T)
+            else:
+                mask = ops.matmul(weights, ops.reshape(mask, (-1, sizes[axis], behind)))
+            sizes[axis] = len(weights)
+        return ops.reshape(mask, (-1, math.prod(sizes[:-1]), sizes[-1]))
 
     def _of_class(self, logits):
         """1 where a map is of a class, of shape (batch, maps, classes)."""
@@ -156,6 +166,13 @@ class SwapOutside(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])
+
+
+def _weighed(values, weights):
+    """Sum over cells of values (batch, cells, maps), times weights (batch, cells, 1 or maps)."""
+    if weights.shape[-1] > 1:
+        return ops.sum(values * weights, axis=1)
+    return ops.matmul(ops.swapaxes(weights, 1, 2), values)[:, 0]
 
 
 def _area(pixels, cells):

@@ -9,6 +9,11 @@ from keras import ops
 from hcreg.graph import is_graph, read_graph
 
 _SCORES = ("softmax", "sigmoid")
+_GLOBAL_AVERAGES = (
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,56 @@ def cut(model, layer, output=None, before_activation=None):
             head_values[graph.output] = _without_activation(node, head_values)
         else:
             _call(node, head_values)
-    return Cut(inputs, crossing, keras.Model(head_inputs, head_values[graph.output], name=f"{model.name}_head"))
+    # A model of a list of one input would warn, at every call, that it gets a tensor.
+    head = keras.Model(head_inputs if bypass else head_inputs[0], head_values[graph.output], name=f"{model.name}_head")
+    return Cut(inputs, crossing, head)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A head that begins with global average pooling, in two parts, which share its weights.
+
+    Attributes
+    ----------
+    pooling : keras.Layer
+        From the tapped maps to their means.
+    head : keras.Model
+        From the means to the scores (batch, classes).
+    """
+
+    pooling: keras.Layer
+    head: keras.Model
+
+
+def behind_pooling(head):
+    """Cut a head behind the global average pooling that it begins with.
+
+    Parameters
+    ----------
+    head : keras.Model
+        As of `Cut`.
+
+    Returns
+    -------
+    Pooled or None
+        None where anything else reads the tapped maps, or something passes them by.
+    """
+    if not is_graph(head) or len(head.inputs) != 1 or len(head.outputs) != 1:
+        return None
+    graph = read_graph(head)
+    first = [node for node in graph.nodes if graph.input in node.inputs]
+    if len(first) != 1 or type(first[0].layer) not in _GLOBAL_AVERAGES:
+        return None
+    pooling = first[0].layer
+    if pooling.data_format != "channels_last" or graph.output in first[0].outputs:
+        return None
+    (pooled,) = first[0].outputs
+    values = {pooled: keras.Input(graph.shapes[pooled][1:], dtype=pooling.compute_dtype)}
+    means = values[pooled]
+    for node in graph.nodes:
+        if node is not first[0]:
+            _call(node, values)
+    return Pooled(pooling, keras.Model(means, values[graph.output], name=f"{head.name}_behind_pooling"))
 
 
 @keras.saving.register_keras_serializable(package="hcreg")
