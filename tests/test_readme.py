@@ -58,6 +58,13 @@ def test_explanation_example_explains_an_image(trained_run, capsys):
     assert names["shown"].shape == record.image().shape
 
 
+def test_example_of_the_heatmap_loss_trains_and_predicts():
+    names = {}
+    exec(python_blocks()[3].replace("64", "16"), names)
+    assert names["probabilities"].shape == (16, 4)
+    assert np.allclose(names["probabilities"].sum(axis=1), 1, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_python_example_runs_as_printed_but_for_its_size(tmp_path):
     code = python_blocks()[0]

@@ -58,7 +58,7 @@ def report(experiment, rows, arms, folder):
     tests = comparisons(experiment, accepted)
     write_rows(folder / f"{name}_tests.csv", tests)
     write_json(folder / f"{name}.json", {"command": f"python -m experiments.callanan2022.{name}", **runs.provenance()})
-    _print(table, tests)
+    print("\n".join([*table_lines(table), *test_lines(tests)]))
     for number, measure in _figures(experiment).items():
         values = {arm: [row[measure] for row in accepted[arm]] for arm in arms if accepted[arm]}
         paper = THESIS_HEART[experiment] if measure == HEART else THESIS_LABEL_MEDIAN if measure == LABEL else {}
@@ -158,18 +158,48 @@ def _figures(experiment):
     return {"3_5": HEART} if experiment == 1 else {"3_18": HEART, "3_19": LABEL, "3_20": EFFECT}
 
 
-def _print(table, tests):
+def table_lines(table):
+    """The table of arms as text, as README.rst has it.
+
+    Parameters
+    ----------
+    table : list of dict
+        Rows of ``experiment<N>.csv``.
+
+    Returns
+    -------
+    list of str
+    """
+    lines = [
+        "arm                      accepted accuracy         heart  thesis     fat  label median  label mean  effect"
+    ]
     for row in table:
         heart = f"{row[f'{HEART}_mean']:.4f} ± {row[f'{HEART}_std']:.4f}"
-        thesis = row["thesis_heart_mean"] or "-"
-        label = f", sex label median {row[f'{LABEL}_median']:.2g}" if f"{LABEL}_median" in row else ""
-        effect = f", effect {row[f'{EFFECT}_median']:.3g}" if f"{EFFECT}_median" in row else ""
-        print(
-            f"{row['arm']:26s} {row['num_accepted']:>2}/{row['num_trained']} accepted, "
-            f"test accuracy {row['test_accuracy_mean']:.4f}, heart {heart} (thesis {thesis}){label}{effect}"
+        label = [f"{row[f'{LABEL}_{name}']:.1e}" if f"{LABEL}_mean" in row else "-" for name in ("median", "mean")]
+        effect = f"{row[f'{EFFECT}_median']:.2f}" if f"{EFFECT}_median" in row else "-"
+        lines.append(
+            f"{row['arm']:24s} {row['num_accepted']:>2}/{row['num_trained']:<5} {row['test_accuracy_mean']:8.4f} "
+            f"{heart:>15} {row['thesis_heart_mean'] or '-':>5} {row[f'{FAT}_mean']:7.4f} {label[0]:>13} {label[1]:>11} "
+            f"{effect:>7}"
         )
-    for test in tests:
-        print(
-            f"{test['a']} - {test['b']}, {test['measure']}, {test['fences']}: {test['test']}, p {test['p_value']:.2g}, "
-            f"U {test['u']:g}, d {test['cohens_d']:.3f}, CLES {test['common_language_effect_size']:.3f}"
-        )
+    return lines
+
+
+def test_lines(tests):
+    """The tests between arms as text, as README.rst has them.
+
+    Parameters
+    ----------
+    tests : list of dict
+        Rows of ``experiment<N>_tests.csv``.
+
+    Returns
+    -------
+    list of str
+    """
+    return [
+        f"{test['a']} - {test['b']}, {MEASURES[test['measure']]}, {test['fences']}: "
+        f"{test['num_a']} and {test['num_b']} models, {test['test']}, p {test['p_value']:.1e}, U {test['u']:g}, d {test['cohens_d']:.2f}, "
+        f"CLES {test['common_language_effect_size']:.3f}"
+        for test in tests
+    ]
