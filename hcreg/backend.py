@@ -9,6 +9,8 @@ import os
 import platform
 import resource
 import sys
+import threading
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, or its start-up log is printed
@@ -153,19 +155,19 @@ def vjp(function, *inputs, variables=(), repeated=False):
         inputs = [tf.identity(x) for x in inputs]  # apart from each other, were they one tensor
         with tf.GradientTape(persistent=repeated, watch_accessed_variables=False) as tape:
             tape.watch(inputs)
-            value = function(*inputs)
+            with _running(tape):
+                value = function(*inputs)
         return value, lambda cotangent: tape.gradient(
             value, inputs, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
     variables = list(variables)
-    if not variables:
-        value, pull_back = jax.vjp(function, *inputs)
-        return value, lambda cotangent: list(pull_back(cotangent))
 
     def with_changes(*tensors):
         # Inside a training step the variables' values are those of its own scope, which this one hides.
-        with keras.StatelessScope(state_mapping=[(variable, variable.value) for variable in variables]) as scope:
-            value = function(*tensors)
+        mapping = [(variable, variable.value) for variable in variables]
+        with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext() as scope:
+            with _running(tensors[0]._trace):
+                value = function(*tensors)
         return value, [scope.get_current_value(variable) for variable in variables]
 
     value, pull_back, changed = jax.vjp(with_changes, *inputs, has_aux=True)
@@ -173,6 +175,52 @@ def vjp(function, *inputs, variables=(), repeated=False):
         if not variable.trainable:
             variable.assign(new_value)
     return value, lambda cotangent: list(pull_back(cotangent))
+
+
+def held(x):
+    """The same numbers, which the derivative of the `vjp` that runs takes for constants, and any other does not.
+
+    Parameters
+    ----------
+    x : tensor
+
+    Returns
+    -------
+    tensor
+        `x` itself outside the function of a `vjp`.
+
+    Notes
+    -----
+    A stopped gradient is one for all derivatives. This one is for the inner one of two: a map in a loss is a derivative
+    that holds the statistics of its batch, while the loss's own is that of the whole computation.
+
+    Examples
+    --------
+    >>> value, pull_back = vjp(lambda a: a * held(a), keras.ops.array([3.0]))
+    >>> float(value[0]), float(pull_back(keras.ops.ones_like(value))[0][0])
+    (9.0, 3.0)
+    """
+    running = getattr(_derivatives, "running", ())
+    if not running:
+        return x
+    if name() == "tensorflow":
+        with running[-1].stop_recording():
+            return tf.identity(x)
+    # JAX has no public word for it: a number on its way through a derivative carries what it is without it.
+    return x.primal if getattr(x, "_trace", None) is running[-1] else x
+
+
+_derivatives = threading.local()
+
+
+@contextmanager
+def _running(derivative):
+    outer = getattr(_derivatives, "running", ())
+    _derivatives.running = (*outer, derivative)
+    try:
+        yield
+    finally:
+        _derivatives.running = outer
 
 
 def compile_function(function, jit_compile=None, variables=()):

@@ -197,9 +197,13 @@ def test_lines(tests):
     -------
     list of str
     """
-    return [
-        f"{test['a']} - {test['b']}, {MEASURES[test['measure']]}, {test['fences']}: "
-        f"{test['num_a']} and {test['num_b']} models, {test['test']}, p {test['p_value']:.1e}, U {test['u']:g}, d {test['cohens_d']:.2f}, "
-        f"CLES {test['common_language_effect_size']:.3f}"
-        for test in tests
-    ]
+    return [_test_line(test) for test in tests]
+
+
+def _test_line(test):
+    models = f"{test['num_a']} and {test['num_b']} models"
+    effect = f"d {test['cohens_d']:.2f}, CLES {test['common_language_effect_size']:.3f}"
+    return (
+        f"{test['a']} - {test['b']}, {MEASURES[test['measure']]}, {test['fences']}: {models}, {test['test']}, "
+        f"p {test['p_value']:.1e}, U {test['u']:g}, {effect}"
+    )

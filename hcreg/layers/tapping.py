@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
+from hcreg import backend
 from hcreg.graph import is_graph, read_graph
 
 _SCORES = ("softmax", "sigmoid")
@@ -94,6 +95,9 @@ def cut(model, layer, output=None, before_activation=None):
     for node in behind:
         if before_activation and node.outputs[-1] == graph.output and _gives_shares(node.layer):
             head_values[graph.output] = _without_activation(node, head_values)
+        elif _normalizes_by_batch(node):
+            held = HeldStatistics(node.layer, name=f"{node.layer.name}_held_{node.outputs[0]}")
+            head_values[node.outputs[0]] = held(head_values[node.inputs[0]])
         else:
             _call(node, head_values)
     # A model of a list of one input would warn, at every call, that it gets a tensor.
@@ -148,17 +152,8 @@ def behind_pooling(head):
     return Pooled(pooling, keras.Model(means, values[graph.output], name=f"{head.name}_behind_pooling"))
 
 
-@keras.saving.register_keras_serializable(package="hcreg")
-class BeforeActivation(keras.layers.Layer):
-    """A layer with an activation, computed up to it.
-
-    Parameters
-    ----------
-    layer : keras.Layer
-        With an attribute ``activation``, such as `keras.layers.Dense`; its weights are shared.
-    **kwargs
-        As for every Keras layer.
-    """
+class _Wrapper(keras.layers.Layer):
+    """Another layer, computed a little differently; its weights are shared."""
 
     def __init__(self, layer, **kwargs):
         kwargs.setdefault("dtype", layer.dtype_policy)  # its input must not be rounded where the layer's is not
@@ -170,15 +165,6 @@ class BeforeActivation(keras.layers.Layer):
             self.layer.build(input_shape)
         self.built = True
 
-    def call(self, inputs):
-        """Compute the layer with the identity as its activation."""
-        activation = self.layer.activation
-        self.layer.activation = keras.activations.linear
-        try:
-            return self.layer(inputs)
-        finally:
-            self.layer.activation = activation
-
     def get_config(self):
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
@@ -188,9 +174,70 @@ class BeforeActivation(keras.layers.Layer):
         return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
 
 
+@keras.saving.register_keras_serializable(package="hcreg")
+class BeforeActivation(_Wrapper):
+    """A layer with an activation, computed up to it.
+
+    Parameters
+    ----------
+    layer : keras.Layer
+        With an attribute ``activation``, such as `keras.layers.Dense`; its weights are shared.
+    **kwargs
+        As for every Keras layer.
+    """
+
+    def call(self, inputs):
+        """Compute the layer with the identity as its activation."""
+        activation = self.layer.activation
+        self.layer.activation = keras.activations.linear
+        try:
+            return self.layer(inputs)
+        finally:
+            self.layer.activation = activation
+
+
+@keras.saving.register_keras_serializable(package="hcreg")
+class HeldStatistics(_Wrapper):
+    """A batch normalisation whose statistics of the batch are constants for the maps, in training as in inference.
+
+    Parameters
+    ----------
+    layer : keras.layers.BatchNormalization
+        Its weights are shared.
+    **kwargs
+        As for every Keras layer.
+
+    Notes
+    -----
+    In training a normalised batch sums to a constant. The derivative of the sum of its scores, from which the maps of
+    all images come at once, would lose what it is to show: behind pooling and normalisation all of it. The loss itself
+    is differentiated in full, statistics included.
+    """
+
+    def call(self, inputs, training=None):
+        """Normalise, and in training move the moving statistics once."""
+        if not (training and self.layer.trainable):
+            return self.layer(inputs, training=training)
+        held = backend.held(inputs)
+        outputs = self.layer(held, training=True)
+        axis = self.layer.axis % len(inputs.shape)
+        others = [other for other in range(len(inputs.shape)) if other != axis]
+        factors = ops.rsqrt(ops.var(ops.cast(held, "float32"), axis=others, keepdims=True) + self.layer.epsilon)
+        if self.layer.scale:
+            shape = [-1 if other == axis else 1 for other in range(len(inputs.shape))]
+            factors = factors * ops.cast(ops.reshape(self.layer.gamma, shape), "float32")
+        # Nothing is added but the derivative by the inputs.
+        return outputs + ops.cast(factors, outputs.dtype) * ops.cast(inputs - held, outputs.dtype)
+
+
 def _call(node, values):
     outputs = node.call([values[number] for number in node.inputs])
     values.update(zip(node.outputs, outputs, strict=True))
+
+
+def _normalizes_by_batch(node):
+    arguments = node.keras_node.arguments.kwargs.values()  # a mask, or whether in training, if fixed for this call
+    return isinstance(node.layer, keras.layers.BatchNormalization) and all(value is None for value in arguments)
 
 
 def _gives_shares(layer):
