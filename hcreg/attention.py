@@ -46,8 +46,8 @@ def channel(predictions, name):
     if len(shape) != 3 or shape[-1] != len(CHANNELS):
         raise ValueError(
             f"Expected the output of a network made by hcreg.models.with_attention, of shape (batch, classes, "
-            f"{len(CHANNELS)}). Received: shape {shape}. Train with_attention(model, tap=...) with this loss; the model "
-            "itself, which shares the weights, predicts."
+            f"{len(CHANNELS)}). Received: shape {shape}. Train with_attention(model, tap=...) with this loss; the "
+            "model itself, which shares the weights, predicts."
         )
     if name not in CHANNELS:
         raise ValueError(f"A channel is one of {', '.join(CHANNELS)}. Received: {name!r}.")

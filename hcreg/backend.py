@@ -165,9 +165,9 @@ def vjp(function, *inputs, variables=(), repeated=False):
     def with_changes(*tensors):
         # Inside a training step the variables' values are those of its own scope, which this one hides.
         mapping = [(variable, variable.value) for variable in variables]
-        with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext() as scope:
-            with _running(tensors[0]._trace):
-                value = function(*tensors)
+        own_scope = keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext()
+        with own_scope as scope, _running(tensors[0]._trace):
+            value = function(*tensors)
         return value, [scope.get_current_value(variable) for variable in variables]
 
     value, pull_back, changed = jax.vjp(with_changes, *inputs, has_aux=True)

@@ -129,6 +129,57 @@ def test_vjp_of_a_broadcast_sum_comes_back_in_the_shape_of_the_input():
     assert [np.asarray(product).tolist() for product in products] == [[[1.0] * 3] * 2, [[2.0] * 3]]
 
 
+def test_vjp_can_be_pulled_back_repeatedly():
+    _, pull_back = backend.vjp(lambda a: a * a, keras.ops.array([2.0, 5.0]), repeated=True)
+    found = [np.asarray(pull_back(keras.ops.array(seed))[0]).tolist() for seed in ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0])]
+    assert found == [[4.0, 0.0], [0.0, 10.0], [4.0, 10.0]]
+
+
+def test_the_derivative_can_be_differentiated():
+    # The derivative of x^3 is 3 x^2, and that of it 6 x.
+    def derivative(x):
+        value, pull_back = backend.vjp(lambda a: a**3, x, repeated=True)
+        return pull_back(keras.ops.ones_like(value))[0]
+
+    value, product = backend.value_and_vjp(derivative, np.array([1.0, -2.0], "float32"))
+    assert np.asarray(value).tolist() == [3.0, 12.0]
+    assert np.asarray(product).tolist() == [6.0, -12.0]
+
+
+def test_variables_that_the_function_changes_change_once():
+    count = keras.Variable(np.float32(1.0), trainable=False)
+    weight = keras.Variable(np.float32(3.0))
+
+    def function(a):
+        count.assign(2 * count + 1)
+        return a * weight * count
+
+    value, pull_back = backend.vjp(function, keras.ops.array([2.0]), variables=[weight, count], repeated=True)
+    assert np.asarray(value).tolist() == [18.0]
+    assert [np.asarray(pull_back(keras.ops.array([seed]))[0]).tolist() for seed in (1.0, 2.0)] == [[9.0], [18.0]]
+    assert float(np.asarray(count.value)) == 3.0
+    assert float(np.asarray(weight.value)) == 3.0
+
+
+def test_held_numbers_are_constants_of_the_inner_derivative_alone():
+    # Of a^2 with one factor held the derivative is a, and the derivative of that, for which nothing is held, 1.
+    def both(a):
+        value, pull_back = backend.vjp(lambda x: x * backend.held(x * x) / backend.held(x), a)
+        return keras.ops.stack([value, pull_back(keras.ops.ones_like(value))[0]])
+
+    a = np.array([3.0], "float32")
+    value, product = backend.value_and_vjp(both, a, [[1.0], [0.0]])
+    assert np.asarray(value)[:, 0].tolist() == [9.0, 3.0]
+    np.testing.assert_allclose(np.asarray(product), [6.0], rtol=1e-6)  # the whole derivative of a^2
+    _, product = backend.value_and_vjp(both, a, [[0.0], [1.0]])
+    np.testing.assert_allclose(np.asarray(product), [1.0], rtol=1e-6)
+
+
+def test_outside_a_vjp_nothing_is_held():
+    _, product = backend.value_and_vjp(lambda a: a * backend.held(a), np.array([3.0], "float32"))
+    assert np.asarray(product).tolist() == [6.0]
+
+
 def test_vjp_agrees_with_value_and_vjp_and_can_be_compiled():
     model = small_model()
     x = np.random.default_rng(4).normal(size=(2, 5, 5, 1)).astype("float32")

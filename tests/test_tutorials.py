@@ -10,7 +10,11 @@ import pytest
 from hcreg.datasets import synthetic
 
 TUTORIALS = sorted((Path(__file__).parent.parent / "docs" / "tutorials").glob("*.ipynb"))
-SMALL = {"EPOCHS": "1", "NUM_TESTED": "6", "NUM_SAMPLES": "2"}
+# As many images, epochs and samples as let all of a tutorial's code run within a minute.
+SMALL = {
+    "explain_a_head": {"EPOCHS": "1", "NUM_TESTED": "6", "NUM_SAMPLES": "2"},
+    "tell_it_where_to_look": {"NUM_TRAINED": "64", "NUM_TESTED": "32", "NUM_EXPLAINED": "2", "EPOCHS": "1"},
+}
 
 
 def cells_of(path):
@@ -27,21 +31,44 @@ def test_committed_output_is_that_of_a_whole_run(path):
     assert not re.search(r"/(home|root|tmp|work)/", json.dumps(outputs))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
-    synthetic.fetal_head(tmp_path / "HC18", 40, seed=0)
-    monkeypatch.chdir(tmp_path)
-    known = {"__name__": "__tutorial__"}
-    changed = set()
+def run_small(name, **more):
+    """What the tutorial's code leaves behind, run with small numbers."""
+    (path,) = (path for path in TUTORIALS if path.stem == name)
+    known, changed = {"__name__": "__tutorial__"}, set()
     for cell in cells_of(path):
         source = "".join(line for line in cell["source"] if not line.startswith("%"))  # of the notebook alone
-        for name, value in (SMALL | {"DATA": repr(str(tmp_path / "HC18"))}).items():
-            source, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", source, flags=re.MULTILINE)
-            changed |= {name} if count else set()
+        for constant, value in (SMALL[name] | more).items():
+            pattern = rf"^{constant} = \S+"
+            source, count = re.subn(pattern, f"{constant} = {value}", source, flags=re.MULTILINE)
+            changed |= {constant} if count else set()
         exec(compile(source, f"{path.name}: {source[:40]!r}", "exec"), known)  # figures are objects, and not shown
-    assert changed == {*SMALL, "DATA"}
+    assert changed == {*SMALL[name], *more}
+    return known
+
+
+def test_every_tutorial_is_run():
+    assert {path.stem for path in TUTORIALS} == set(SMALL)
+
+
+@pytest.mark.slow
+def test_explain_a_head_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    synthetic.fetal_head(tmp_path / "HC18", 40, seed=0)
+    monkeypatch.chdir(tmp_path)
+    known = run_small("explain_a_head", DATA=repr(str(tmp_path / "HC18")))
     # what the text says of the numbers
     assert known["likeness"]("lrp.z", "input_t_gradient") > 0.9999
     assert set(known["found"].maps) | set(known["found"].reasons) == set(known["analyzers"].ANALYZERS)
     assert np.isfinite([result.mean_score for result in known["results"].values()]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # after one epoch on few images the monitor has its reasons
+def test_tell_it_where_to_look_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    known = run_small("tell_it_where_to_look")
+    assert list(known["checked"]) == list(known["networks"]) == ["biased", "guided", "all classes", "swap"]
+    assert {method for method, _ in known["shares"]} == set(known["METHODS"])
+    assert np.isfinite([number for found in known["checked"].values() for number in found.values()]).all()
+    mistakes = capsys.readouterr().out
+    assert "Divide a 0/255 mask by 255" in mistakes
+    assert "Received: 'conv_4'. Is it one of conv4" in mistakes

@@ -1,4 +1,4 @@
-"""HiResCAM and Grad-CAM inside a network, so that a loss can reach them: only the head is differentiated for the maps."""
+"""HiResCAM and Grad-CAM inside a network, so that a loss can reach them: only the head is differentiated."""
 
 import math
 
@@ -190,7 +190,8 @@ class HiResCAM(_ActivationMap):
 
     The head alone is differentiated for the maps, while the network before it runs once: a training step on maps and
     scores costs about what one on scores alone does. What the head has of dropout and normalisation is drawn, and
-    counted, once.
+    counted, once. Where the head begins with global average pooling only what follows is differentiated, and the maps
+    are one matrix product.
 
     The arithmetic of the maps is float32; that of the head its own. `jit_compile` works; the second derivative of
     pooling inside the head under XLA and half precision does not on every version: give that layer ``dtype="float32"``.
@@ -250,10 +251,10 @@ class GradCAM(_ActivationMap):
 def _weigh_channels(activations, weights):
     """Sum over channels weighed alike at all cells; of one tensor of weights for each map, (batch, *cells, maps)."""
     channels = activations.shape[-1]
-    weights = ops.stack([ops.reshape(each, (-1, channels)) for each in weights], axis=-1)
+    weights = ops.stack([ops.reshape(each, (-1, channels)) for each in weights], axis=1)
     batch, *cells, _ = ops.shape(activations)
-    maps = ops.matmul(ops.reshape(activations, (batch, -1, channels)), weights)
-    return ops.reshape(maps, (batch, *cells, weights.shape[-1]))
+    maps = ops.einsum("bkf,bnf->bkn", weights, ops.reshape(activations, (batch, -1, channels)))
+    return ops.moveaxis(ops.reshape(maps, (batch, weights.shape[1], *cells)), 1, -1)
 
 
 def _checked_classes(classes, num_classes):

@@ -82,18 +82,20 @@ class RelevanceSums(keras.layers.Layer):
         num_classes = logits.shape[-1]
         of_class = self._of_class(logits)
         outside = 1.0 - self._in_cells(ops.cast(mask, "float32"))
-        if outside.shape[-1] > 1:  # each map its class's mask
-            outside = ops.einsum("bkc,bnc->bnk", of_class, outside)
-        maps = ops.reshape(maps, (-1, math.prod(maps.shape[1:-1]), maps.shape[-1]))
+        if outside.shape[1] > 1:  # each map its class's mask
+            outside = ops.einsum("bkc,bcn->bkn", of_class, outside)
+        # Cells last, in one row for each map: sums along them are several times faster than across.
+        num_cells = math.prod(maps.shape[1:-1])
+        maps = ops.reshape(ops.moveaxis(maps, -1, 1), (-1, maps.shape[-1], num_cells))
         size = ops.abs(maps)
-        highest = ops.maximum(ops.max(maps, axis=1), _FLOOR)
+        highest = ops.maximum(ops.max(maps, axis=-1), _FLOOR)
         sums = ops.stack(
             [
-                _weighed(size, outside),
-                ops.sum(size, axis=1),
-                _weighed(maps, outside),
-                ops.sum(maps, axis=1),
-                _weighed(ops.relu(maps), outside) / (highest * maps.shape[1]),
+                ops.sum(size * outside, axis=-1),
+                ops.sum(size, axis=-1),
+                ops.sum(maps * outside, axis=-1),
+                ops.sum(maps, axis=-1),
+                ops.sum(ops.relu(maps) * outside, axis=-1) / (highest * num_cells),
             ],
             axis=-1,
         )
@@ -106,7 +108,7 @@ class RelevanceSums(keras.layers.Layer):
         return ops.reshape(ops.stack(by_name, axis=-1), (-1, num_classes, len(CHANNELS)))
 
     def _in_cells(self, mask):
-        """The mask at the map's cells, of shape (batch, cells, channels); one matrix product for each axis."""
+        """The mask at the map's cells, of shape (batch, channels, cells); one matrix product for each axis."""
         sizes = list(mask.shape[1:])
         for axis, weights in enumerate(self._to_cells):
             behind = math.prod(sizes[axis + 1 :])
@@ -115,7 +117,7 @@ class RelevanceSums(keras.layers.Layer):
             else:
                 mask = ops.matmul(weights, ops.reshape(mask, (-1, sizes[axis], behind)))
             sizes[axis] = len(weights)
-        return ops.reshape(mask, (-1, math.prod(sizes[:-1]), sizes[-1]))
+        return ops.swapaxes(ops.reshape(mask, (-1, math.prod(sizes[:-1]), sizes[-1])), 1, 2)
 
     def _of_class(self, logits):
         """1 where a map is of a class, of shape (batch, maps, classes)."""
@@ -166,13 +168,6 @@ class SwapOutside(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])
-
-
-def _weighed(values, weights):
-    """Sum over cells of values (batch, cells, maps), times weights (batch, cells, 1 or maps)."""
-    if weights.shape[-1] > 1:
-        return ops.sum(values * weights, axis=1)
-    return ops.matmul(ops.swapaxes(weights, 1, 2), values)[:, 0]
 
 
 def _area(pixels, cells):

@@ -1,4 +1,4 @@
-"""Losses beside Keras's own: ``losses.Dice()`` and its like for masks, ``losses.RelativeError()`` for a length, ``losses.Heatmap()``.
+"""Losses beside Keras's own: ``Dice`` and its like for masks, ``RelativeError`` for a length, ``Heatmap``.
 
 All are `keras.losses.Loss` objects, give one value per image, and load again with the ``.keras`` file of a model
 compiled with them.

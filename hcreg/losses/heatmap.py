@@ -23,8 +23,9 @@ class Heatmap(keras.losses.Loss):
 
     .. math:: L = D(y, s) + w_t \, A(H, M) + w_{\text{swap}} \, \overline{(s - s_{\text{swap}})^2}
 
-    with the scores s of a network made by `hcreg.models.with_attention`, its maps H, and the mask M, 1 where it may look.
-    For `fit` with labels as ``y``, class weights and sample weights included, which weigh all terms of an image alike.
+    with the scores s of a network made by `hcreg.models.with_attention`, its maps H, and the mask M, 1 where it may
+    look. For `fit` with labels as ``y``, class weights and sample weights included, which weigh all terms of an image
+    alike.
 
     Parameters
     ----------
@@ -37,12 +38,13 @@ class Heatmap(keras.losses.Loss):
         - ``"absolute"``: :math:`\sum |c| (1 - m)`, in units of the score. It falls only if the relevance outside does,
           whatever is inside, and with either sign.
         - ``"share"``: the same over :math:`\sum |c|`, from 0 to 1.
-        - ``"thesis"``: the mean over cells of :math:`\operatorname{ReLU}(c) / \max \operatorname{ReLU}(c) \cdot (1 - m)`,
-          the code of [1]_. A large peak inside makes it small without less relevance outside.
+        - ``"thesis"``: the mean over cells of
+          :math:`\operatorname{ReLU}(c) / \max \operatorname{ReLU}(c) \cdot (1 - m)`, the code of [1]_. A large peak
+          inside makes it small without less relevance outside.
         - ``"signed"``: :math:`\sum c (1 - m)`, in the text of [1]_. It has no lower end: relevance outside that speaks
           against the class is rewarded. For comparison.
-        - ``"inside"``: how much of `required_share` is missing of the share of relevance *inside*, from 0 to 1: a reward
-          for looking at a region, rather than only there.
+        - ``"inside"``: how much of `required_share` is missing of the share of relevance *inside*, from 0 to 1: a
+          reward for looking at a region, rather than only there.
     weight : float or keras.optimizers.schedules.LearningRateSchedule
         :math:`w_t` after the ramp, or as a function of the training step.
     ramp_steps : int
@@ -81,7 +83,7 @@ class Heatmap(keras.losses.Loss):
 
     The default is what was not gamed in our measurements (``experiments/callanan2022``). A clean map is not yet
     independence: what is seen inside may have come there through the receptive field. `swap_weight` asks for
-    independence itself; ``HeatmapMonitor`` and ``heatmap_metrics`` tell of networks that inflate or lose their relevance.
+    independence itself; ``HeatmapMonitor`` and ``heatmap_metrics`` tell of networks that inflate or lose it.
 
     Departures from [1]_: the true class's map by default, as its text says, where its code takes the predicted one's;
     absolute relevance; a ramp; a floor in every division, so that no map gives NaN. The thesis's own loss is

@@ -22,8 +22,8 @@ class HeatmapMetric(keras.metrics.Metric):
     kind : {"accuracy", "share_outside", "inflation", "relevance", "swap_effect"}
         - ``"accuracy"``: share of images whose largest score is that of their class (of one score: whose sign is).
         - ``"share_outside"``: :math:`\sum |c| (1 - m) / \sum |c|` over all images; zero is best.
-        - ``"inflation"``: :math:`\sum |c|` over the images' :math:`|\sum c|`: how much relevance of one sign cancels that
-          of the other. About 2 is healthy; tens mean that relevance is made only to be divided by.
+        - ``"inflation"``: :math:`\sum |c|` over the images' :math:`|\sum c|`: how much relevance of one sign cancels
+          that of the other. About 2 is healthy; tens mean that relevance is made only to be divided by.
         - ``"relevance"``: mean :math:`\sum |c|` of an image, in units of the score; 0 means that the network has
           collapsed to a constant.
         - ``"swap_effect"``: mean absolute change of a score when the outside comes from another image.
@@ -159,9 +159,9 @@ class HeatmapMonitor(keras.callbacks.Callback):
         if not relevance > self.lowest_relevance * self._largest:
             self._warn(
                 "collapsing",
-                f"Epoch {epoch + 1}: the network collapses: its relevance is {relevance:.3g}, after {self._largest:.3g}. "
-                "It tells its classes apart no more. Lower the weight of the attention term, or let it grow over more "
-                "steps (ramp_steps).",
+                f"Epoch {epoch + 1}: the network collapses: its relevance is {relevance:.3g}, "
+                f"after {self._largest:.3g}. It tells its classes apart no more. Lower the weight of the attention "
+                "term, or let it grow over more steps (ramp_steps).",
             )
 
     def _warn(self, what, text):

@@ -78,7 +78,7 @@ def attention_inputs(images, masks, labels=None, num_classes=None):
     --------
     >>> x, y = attention_inputs(np.zeros((2, 4, 4, 1)), [np.eye(4), None], [0, 3], num_classes=4)
     >>> x["mask"].shape, x["mask"].sum(axis=(1, 2, 3)).tolist()
-    ((2, 4, 4, 1), [4, 16])
+    ((2, 4, 4, 1), [4.0, 16.0])
     """
     images = np.asarray(images, np.float32)
     if images.ndim < 4:

@@ -149,7 +149,7 @@ def test_steps_are_counted_in_training_alone_and_saved(tmp_path):
 def test_masks_of_other_kinds_are_refused():
     with pytest.raises(ValueError, match=r"one channel, or one for each of the 2 classes\. Received: 3\."):
         RelevanceSums([0, 1])([LOGITS, MAPS, np.ones((1, 2, 2, 3), "float32")])
-    with pytest.raises(ValueError, match=r"map of shape \(1, 2, 2, 2\) needs a mask of as many axes.*Received: \(1, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"map of shape \(1, 2, 2, 2\) needs a mask of as many.*Received: \(1, 2, 1\)"):
         RelevanceSums([0, 1])([LOGITS, MAPS, LEFT[:, 0]])
     with pytest.raises(ValueError, match=r"of a fixed size.*Received: \(None, None, 4, 1\)\. Build the network for"):
         RelevanceSums([0])([keras.Input((1,)), keras.Input((2, 2, 1)), keras.Input((None, 4, 1))])
@@ -160,7 +160,7 @@ def test_masks_of_other_kinds_are_refused():
 def test_outside_is_exchanged_by_hand():
     images = np.array([1.0, 2.0, 3.0]).repeat(4).reshape(3, 1, 4, 1)
     masks = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.5, 0]]).reshape(3, 1, 4, 1)
-    # The image before the first is the last. Inside either's mask an image keeps its own; the last pixel is outside all.
+    # The image before the first is the last. Inside either's mask an image keeps its own; the last pixel is in none.
     found = np.asarray(SwapOutside()([images, masks]))[:, 0, :, 0]
     np.testing.assert_allclose(found, [[1, 3, 2, 3], [2, 2, 1, 1], [2, 3, 2.5, 2]])
 

@@ -43,7 +43,7 @@ PREDICTION = prediction(
     signed_outside=[[-0.5, 1.0], [2.0, 3.0]],
     signed_total=[[1.0, 1.0], [1.0, 1.0]],
     positive_outside=[[0.1, 0.2], [0.3, 0.4]],
-    swapped_logit=SCORES + [[1.0, 3.0], [0.0, 0.0]],
+    swapped_logit=np.add(SCORES, [[1.0, 3.0], [0.0, 0.0]]),
 )
 
 
@@ -200,9 +200,9 @@ def test_kinds_of_labels_agree():
 def test_regression_by_hand(data, expected):
     predictions = prediction(logit=[[5.0], [10.0]], outside=[[0.5], [3.0]], total=[[1.0], [4.0]])
     for labels in ([4.0, 20.0], [[4.0], [20.0]]):
-        np.testing.assert_allclose(losses(labels, predictions, data=data), np.array(expected) + [0.5, 3.0], rtol=1e-5)
+        np.testing.assert_allclose(losses(labels, predictions, data=data), np.add(expected, [0.5, 3.0]), rtol=1e-5)
     found = losses([4.0, 20.0], predictions, data=data, attention="share", weight=2)
-    np.testing.assert_allclose(found, np.array(expected) + [1.0, 1.5], rtol=1e-5)
+    np.testing.assert_allclose(found, np.add(expected, [1.0, 1.5]), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_in_a_graph_such_an_image_is_nan(label, data):
     ("options", "message"),
     [
         ({"data": "mae"}, r"data is one of 'cross_entropy', 'mse' or a keras\.losses\.Loss\. Received: 'mae'\."),
-        ({"attention": "relu"}, r"attention is one of 'absolute', 'share', 'thesis', 'signed', 'inside'\. Received: 'relu'"),
+        ({"attention": "relu"}, r"one of 'absolute', 'share', 'thesis', 'signed', 'inside'\. Received: 'relu'"),
         ({"classes": "false"}, r"classes is one of 'true', 'predicted', 'all'\. Received: 'false'\."),
         ({"probabilities": "tanh"}, r"probabilities is one of 'softmax', 'sigmoid'\. Received: 'tanh'\."),
         ({"weight": -1.0}, r"`weight` of heatmap is a finite number from 0 on\. Received: -1\."),
