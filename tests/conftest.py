@@ -1,4 +1,4 @@
-"""Fixtures every test file may use: where the real data lie, if they are there; a trained run; networks of every kind."""
+"""Fixtures every test file may use: where the real data lie, if they are; a trained run; networks of every kind."""
 
 import os
 from pathlib import Path

@@ -149,5 +149,5 @@ def test_a_functional_model_with_a_training_step_of_its_own_is_read():
 
 def test_several_inputs_are_refused():
     a, b = keras.Input((3,)), keras.Input((3,))
-    with pytest.raises(ValueError, match=r"Models of one input can be taken apart\. Received: model 'two' with 2 inputs"):
+    with pytest.raises(ValueError, match=r"Models of one input .* Received: model 'two' with 2 inputs"):
         read_graph(keras.Model([a, b], a + b, name="two"))

@@ -8,6 +8,7 @@ python -m experiments.callanan2022.open_questions report --out runs/callanan2022
 
 import argparse
 import logging
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from experiments.callanan2022.alignment import alignment
 from experiments.callanan2022.comparison import SMOKE
-from experiments.callanan2022.protocol import CROSS_ENTROPY, HEATMAP, THESIS, Arm, Data, train
+from experiments.callanan2022.protocol import ALL_CLASSES, CROSS_ENTROPY, HEATMAP, THESIS, Arm, Data, train
 from hcreg import runs
 from hcreg.files import plain, read_json, write_json, write_rows
 from hcreg.progress import progress_bar
@@ -60,7 +61,7 @@ def _marked(arm, name=None, **changes):
 
 
 def _pair(data, suffix):
-    return [Case(_named(arm, f"{arm.name}_{suffix}"), data) for arm in (CROSS_ENTROPY, HEATMAP)]
+    return [Case(_named(arm, f"{arm.name}_{suffix}"), data) for arm in (CROSS_ENTROPY, ALL_CLASSES)]
 
 
 QUESTIONS = {
@@ -75,18 +76,21 @@ QUESTIONS = {
         _marked(HEATMAP, "thesis_form_x10", attention="thesis"),
         _marked(HEATMAP, "signed", attention="signed", weight=1.0),
         _marked(HEATMAP, "inside", attention="inside"),
-        _marked(HEATMAP, "absolute_all_classes", classes="all"),
-        _marked(HEATMAP, "absolute_tied", tied=True, weight=1.0),
-        _marked(HEATMAP, "absolute_x100_no_ramp", weight=100.0, ramp_steps=0),
-        _marked(HEATMAP, "shuffled_masks", shuffled_masks=True),
+        _marked(ALL_CLASSES, "absolute_all_classes"),
+        _marked(ALL_CLASSES, "absolute_all_classes_with_swap", swap_weight=1.0),
+        _marked(ALL_CLASSES, "absolute_all_classes_tied", tied=math.log(4)),
+        _marked(ALL_CLASSES, "absolute_all_classes_x100_no_ramp", weight=100.0, ramp_steps=0),
+        _marked(ALL_CLASSES, "shuffled_masks", shuffled_masks=True),
     ],
     "maps_and_data_terms": [
-        _marked(HEATMAP, "grad_cam_absolute", cam="grad_cam"),
-        _marked(HEATMAP, "mse_absolute", data="mse"),
+        _marked(ALL_CLASSES, "grad_cam_absolute", cam="grad_cam"),
+        _marked(ALL_CLASSES, "mse_absolute", data="mse"),
         _marked(CROSS_ENTROPY, "mse_alone", data="mse"),
         _marked(THESIS, "thesis_cross_entropy", data="cross_entropy", probabilities="softmax"),
     ],
-    "weights": [_marked(HEATMAP, f"weight_{weight:g}", weight=weight) for weight in (0.01, 0.1, 1.0, 100.0, 1000.0)],
+    "weights": [
+        _marked(ALL_CLASSES, f"weight_{weight:g}", weight=weight) for weight in (0.01, 0.1, 1.0, 100.0, 1000.0)
+    ],
     "harder": [
         case
         for experiment, difference in ((1, 0.7), (2, 0.1), (2, 0.05))

@@ -69,7 +69,7 @@ class Arm:
     attention: str = "absolute"
     weight: float = 0.0
     ramp_steps: int = 500
-    tied: bool = False
+    tied: float | None = None
     swap_weight: float = 0.0
     classes: str = "true"
     probabilities: str = "softmax"
@@ -80,7 +80,8 @@ class Arm:
 
 
 CROSS_ENTROPY = Arm("cross_entropy")
-HEATMAP = Arm("heatmap", weight=10.0)
+HEATMAP = Arm("heatmap", weight=10.0)  # of the true class's map, as the thesis's text
+ALL_CLASSES = Arm("heatmap_all_classes", weight=10.0, classes="all")  # what `losses.Heatmap` does by itself
 # Its code: squared error of sigmoids, positive relevance over its maximum, weights 1 : 1, the predicted class.
 THESIS = Arm(
     "thesis_heatmap",

@@ -81,7 +81,7 @@ class RelevanceSums(keras.layers.Layer):
         logits, maps, mask, *swapped = inputs
         num_classes = logits.shape[-1]
         of_class = self._of_class(logits)
-        outside = 1.0 - self._in_cells(ops.cast(mask, "float32"))
+        outside = ops.relu(1.0 - self._in_cells(ops.cast(mask, "float32")))  # rounding leaves a little below 0
         if outside.shape[1] > 1:  # each map its class's mask
             outside = ops.einsum("bkc,bcn->bkn", of_class, outside)
         # Cells last, in one row for each map: sums along them are several times faster than across.

@@ -50,12 +50,13 @@ class Heatmap(keras.losses.Loss):
     ramp_steps : int
         Over so many training steps a weight grows from 0 in proportion; 0 for none. A large weight from the first step
         drives all relevance to zero before there is any to keep, and the network to a constant.
-    tied : bool
-        Whether the attention term is scaled, without a gradient, to the size of the data term of the batch, so that
-        `weight` is their ratio whatever their units: an answer to how the weight should follow the data loss.
+    tied : float, optional
+        The data loss of a network that knows nothing, such as log(4) of four classes. The attention term then counts in
+        proportion to how far the batch's data loss lies below it: not at all for a network that only guesses, which it
+        therefore cannot drive to a constant, and in full for one without errors.
     swap_weight : float
         :math:`w_{\text{swap}}`; above 0 needs ``with_attention(swap=True)``.
-    classes : {"true", "predicted", "all"} or sequence of int
+    classes : {"all", "true", "predicted"} or sequence of int
         The maps of which scores count, the mean over them where several do. A regressor's only score always counts.
     image_classes : sequence of int, optional
         The attention term counts for images of these true classes alone.
@@ -81,12 +82,15 @@ class Heatmap(keras.losses.Loss):
     ``y_true`` is the class (batch,) or (batch, 1), or one-hot (batch, classes); for one score and cross-entropy 0 or 1;
     for a loss of numbers what that loss takes.
 
-    The default is what was not gamed in our measurements (``experiments/callanan2022``). A clean map is not yet
-    independence: what is seen inside may have come there through the receptive field. `swap_weight` asks for
-    independence itself; ``HeatmapMonitor`` and ``heatmap_metrics`` tell of networks that inflate or lose it.
+    The default is what was not gamed in our measurements (``experiments/callanan2022``). With ``classes="true"`` it can
+    be: what is outside then speaks against the other classes, which is as good as speaking for the true one. A clean
+    map is not yet independence: what is seen inside may have come there through the receptive field. `swap_weight` asks
+    for independence itself; ``HeatmapMonitor`` and ``heatmap_metrics`` tell of networks that inflate or lose their
+    relevance.
 
-    Departures from [1]_: the true class's map by default, as its text says, where its code takes the predicted one's;
-    absolute relevance; a ramp; a floor in every division, so that no map gives NaN. The thesis's own loss is
+    Departures from [1]_: the maps of all classes, where its text takes that of the true one and its code that of the
+    predicted one; absolute relevance; a ramp; a floor in every division, so that no map gives NaN. The thesis's own
+    loss is
     ``Heatmap(data="mse", attention="thesis", weight=1.0, ramp_steps=0, classes="predicted", probabilities="sigmoid")``
     on ``with_attention(..., resize="bilinear")``.
 
@@ -100,7 +104,7 @@ class Heatmap(keras.losses.Loss):
     >>> from hcreg.attention import CHANNELS
     >>> predictions = np.zeros((1, 2, len(CHANNELS)), "float32")
     >>> predictions[0, 0, CHANNELS.index("outside")] = 0.25
-    >>> loss = Heatmap(weight=4.0, ramp_steps=0)  # of two equal scores: log(2), and four times 0.25
+    >>> loss = Heatmap(weight=4.0, ramp_steps=0, classes="true")  # of two equal scores: log(2), and four times 0.25
     >>> round(float(loss(np.array([0]), predictions)), 4)
     1.6931
     """
@@ -109,11 +113,11 @@ class Heatmap(keras.losses.Loss):
         self,
         data="cross_entropy",
         attention="absolute",
-        weight=1.0,
+        weight=10.0,
         ramp_steps=500,
-        tied=False,
+        tied=None,
         swap_weight=0.0,
-        classes="true",
+        classes="all",
         image_classes=None,
         probabilities="softmax",
         required_share=1.0,
@@ -128,7 +132,9 @@ class Heatmap(keras.losses.Loss):
         self.attention = _one_of(attention, FORMS, "attention")
         self.weight = weight if callable(weight) else at_least_zero(weight, "weight", name)
         self.ramp_steps = int(at_least_zero(ramp_steps, "ramp_steps", name))
-        self.tied = bool(tied)
+        self.tied = tied
+        if tied is not None and not 0 < tied < float("inf"):
+            raise ValueError(f"tied is the data loss of a network that knows nothing, above 0. Received: {tied!r}.")
         self.swap_weight = at_least_zero(swap_weight, "swap_weight", name)
         self.classes = _one_of(classes, _CLASSES, "classes") if isinstance(classes, str) else _numbers(classes)
         if image_classes is not None and self._is_regression:
@@ -148,8 +154,7 @@ class Heatmap(keras.losses.Loss):
         data = self._data_term(y_true, labels, scores)
         attention = self._attention_term(labels, y_pred)
         if self.tied:
-            ratio = ops.mean(data) / ops.maximum(ops.abs(ops.mean(attention)), _FLOOR)
-            attention = attention * ops.stop_gradient(ratio)
+            attention = attention * ops.stop_gradient(ops.relu(1.0 - ops.mean(data) / self.tied))
         # One number, as schedules take it: the step is the same for all images.
         loss = data + self.weight_at(ops.max(channel(y_pred, "step"))) * attention
         if self.swap_weight:

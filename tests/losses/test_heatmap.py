@@ -30,7 +30,7 @@ def prediction(**channels):
 
 def losses(y_true, y_pred, **options):
     """The loss of each image."""
-    options = {"ramp_steps": 0, "reduction": None, **options}
+    options = {"weight": 1.0, "classes": "true", "ramp_steps": 0, "reduction": None, **options}
     return np.asarray(Heatmap(**options)(np.asarray(y_true), y_pred))
 
 
@@ -134,7 +134,7 @@ def test_the_weight_grows_with_the_step():
     assert np.asarray(loss.weight_at([0.0, 50.0, 200.0, 900.0])).tolist() == [0.0, 0.75, 3.0, 3.0]
     found = losses([0, 1], PREDICTION, weight=3, ramp_steps=200) - losses([0, 1], PREDICTION, weight=0)
     np.testing.assert_allclose(found, [0.75, 6.0], rtol=1e-5)  # step 100: half of three times 0.5 and 4
-    assert float(Heatmap(ramp_steps=0).weight_at(0.0)) == 1.0
+    assert float(Heatmap(ramp_steps=0).weight_at(0.0)) == 10.0
     assert Heatmap().ramp_steps == 500
 
 
@@ -155,31 +155,28 @@ def test_schedules_are_weights(schedule, at_100):
     np.testing.assert_allclose(found, at_100 / 4 * np.array([0.5, 4.0]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_tied_weight_is_a_ratio_whatever_the_units(scale):
-    predictions = PREDICTION.copy()
-    predictions[..., CHANNELS.index("outside")] *= scale
-    data = losses([0, 1], predictions, weight=0)
-    found = losses([0, 1], predictions, weight=0.5, tied=True) - data
-    assert found.mean() == pytest.approx(0.5 * data.mean(), rel=1e-5)
-    assert found[1] / found[0] == pytest.approx(8.0, rel=1e-4)
+def test_a_tied_term_counts_as_far_as_the_data_loss_lies_below_that_of_guessing():
+    data = losses([0, 1], PREDICTION, weight=0)
+    free = losses([0, 1], PREDICTION) - data
+    for tied in (2 * data.mean(), 4 * data.mean()):
+        found = losses([0, 1], PREDICTION, tied=float(tied)) - data
+        np.testing.assert_allclose(found, free * (1 - data.mean() / tied), rtol=1e-4)
+
+
+def test_a_tied_term_leaves_a_network_that_guesses_alone():
+    data = losses([1, 0], PREDICTION, weight=0)  # the wrong classes
+    np.testing.assert_array_equal(losses([1, 0], PREDICTION, tied=float(np.log(2))), data)
 
 
 def test_the_tie_has_no_gradient():
-    # The ratio held still, the term's gradient is ratio / 2 at each image's own class, and nothing pulls on the ratio.
-    _, gradient = backend.value_and_vjp(
-        lambda x: Heatmap(ramp_steps=0, tied=True)(np.array([0, 1]), x), ops.convert_to_tensor(PREDICTION)
+    _, tied = backend.value_and_vjp(
+        lambda x: Heatmap(ramp_steps=0, tied=10.0)(np.array([0, 1]), x), ops.convert_to_tensor(PREDICTION)
     )
-    ratio = losses([0, 1], PREDICTION, weight=0).mean() / 2.25
-    outside = np.asarray(gradient)[..., CHANNELS.index("outside")]
-    np.testing.assert_allclose(outside, ratio / 2 * np.eye(2), rtol=1e-5)
-
-
-def test_a_signed_term_below_zero_is_tied_to_its_size():
-    predictions = prediction(logit=SCORES, signed_outside=[[-1.0, 0.0], [0.0, -3.0]])
-    data = losses([0, 1], predictions, weight=0)
-    found = losses([0, 1], predictions, attention="signed", tied=True) - data
-    assert found.mean() == pytest.approx(-data.mean(), rel=1e-5)
+    _, plain = backend.value_and_vjp(
+        lambda x: Heatmap(ramp_steps=0, weight=0.0)(np.array([0, 1]), x), ops.convert_to_tensor(PREDICTION)
+    )
+    logit = CHANNELS.index("logit")
+    np.testing.assert_allclose(np.asarray(tied)[..., logit], np.asarray(plain)[..., logit], rtol=1e-5)
 
 
 def test_kinds_of_labels_agree():
@@ -222,7 +219,7 @@ def test_labels_that_are_no_class_are_refused(labels, message):
 @pytest.mark.parametrize("label", [2, -1])
 @pytest.mark.parametrize("data", ["cross_entropy", "mse"])
 def test_in_a_graph_such_an_image_is_nan(label, data):
-    loss = Heatmap(data=data, ramp_steps=0, reduction=None)
+    loss = Heatmap(data=data, weight=1.0, classes="true", ramp_steps=0, reduction=None)
     found = np.asarray(backend.compile_function(loss)(ops.array([0, label]), ops.convert_to_tensor(PREDICTION)))
     assert np.isnan(found).tolist() == [False, True]
     expected = losses([0, 1], PREDICTION, data=data)
@@ -234,6 +231,7 @@ def test_in_a_graph_such_an_image_is_nan(label, data):
     [
         ({"data": "mae"}, r"data is one of 'cross_entropy', 'mse' or a keras\.losses\.Loss\. Received: 'mae'\."),
         ({"attention": "relu"}, r"one of 'absolute', 'share', 'thesis', 'signed', 'inside'\. Received: 'relu'"),
+        ({"tied": 0.0}, r"tied is the data loss of a network that knows nothing, above 0\. Received: 0\.0\."),
         ({"classes": "false"}, r"classes is one of 'true', 'predicted', 'all'\. Received: 'false'\."),
         ({"probabilities": "tanh"}, r"probabilities is one of 'softmax', 'sigmoid'\. Received: 'tanh'\."),
         ({"weight": -1.0}, r"`weight` of heatmap is a finite number from 0 on\. Received: -1\."),
@@ -266,7 +264,7 @@ def test_the_output_of_the_plain_network_is_refused():
 
 def test_configuration_makes_the_round_trip():
     schedule = keras.optimizers.schedules.ExponentialDecay(8.0, 50, 0.5)
-    plain = {"attention": "share", "weight": 2.5, "ramp_steps": 7, "tied": True, "swap_weight": 0.5}
+    plain = {"attention": "share", "weight": 2.5, "ramp_steps": 7, "tied": 1.5, "swap_weight": 0.5}
     for options in (
         {**plain, "data": "mse", "probabilities": "sigmoid", "classes": np.array([1]), "image_classes": (0, 1)},
         {"weight": schedule, "attention": "inside", "required_share": 0.5, "reduction": "sum", "name": "other"},
@@ -291,7 +289,7 @@ def passing_on(shape):
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_sample_and_class_weights_weigh_all_terms_of_an_image(one_hot):
-    options = {"ramp_steps": 0, "swap_weight": 0.5, "weight": 2.0}
+    options = {"ramp_steps": 0, "swap_weight": 0.5, "weight": 2.0, "classes": "all"}
     each = losses([0, 1], PREDICTION, **options)
     y = np.eye(2)[[0, 1]] if one_hot else np.array([0, 1])
     model = passing_on((2, len(CHANNELS)))
@@ -320,7 +318,7 @@ def test_images_with_a_mask_of_ones_pay_nothing():
 @given(
     st.sampled_from(FORMS),
     st.sampled_from(["cross_entropy", "mse"]),
-    st.booleans(),
+    st.sampled_from([None, 1.5]),
     st.sampled_from([0.0, 1e-30, 1e-6, 1.0, 1e6]),
     st.integers(0, 10_000),
 )
