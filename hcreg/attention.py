@@ -11,8 +11,8 @@ CHANNELS = (
     "signed_outside",  # sum of relevance outside the mask, signs kept
     "signed_total",  # sum of relevance: the score less its bias behind a linear head
     "positive_outside",  # mean over cells of positive relevance over its largest value, outside the mask
-    "swapped_logit",  # the score when what is outside the mask comes from another image; "logit" without swapping
     "step",  # how many training steps the network has done
+    "swapped_logit",  # the score when what is outside the mask is another image's; left out without swapping
 )
 
 
@@ -21,7 +21,7 @@ def channel(predictions, name):
 
     Parameters
     ----------
-    predictions : tensor of shape (batch, classes, len(CHANNELS))
+    predictions : tensor of shape (batch, classes, channels)
         Output of a network made by `hcreg.models.with_attention`.
     name : str
         Of `CHANNELS`.
@@ -43,12 +43,17 @@ def channel(predictions, name):
     [[2.0, 10.0]]
     """
     shape = tuple(predictions.shape)
-    if len(shape) != 3 or shape[-1] != len(CHANNELS):
+    if len(shape) != 3 or shape[-1] not in (len(CHANNELS) - 1, len(CHANNELS)):
         raise ValueError(
-            f"Expected the output of a network made by hcreg.models.with_attention, of shape (batch, classes, "
-            f"{len(CHANNELS)}). Received: shape {shape}. Train with_attention(model, tap=...) with this loss; the "
-            "model itself, which shares the weights, predicts."
+            "Expected the output of a network made by hcreg.models.with_attention, of shape (batch, classes, "
+            f"{len(CHANNELS) - 1}), or {len(CHANNELS)} with swapping. Received: shape {shape}. Train "
+            "with_attention(model, tap=...) with this loss; the model itself, which shares the weights, predicts."
         )
     if name not in CHANNELS:
         raise ValueError(f"A channel is one of {', '.join(CHANNELS)}. Received: {name!r}.")
+    if CHANNELS.index(name) >= shape[-1]:
+        raise ValueError(
+            "The network sees no images with another's outside, so there is no swapped_logit. Make it by "
+            "with_attention(model, tap=..., swap=True), or train it with swap_weight=0."
+        )
     return predictions[:, :, CHANNELS.index(name)]

@@ -16,14 +16,17 @@ def test_each_channel_is_read_by_its_name():
     assert len(set(CHANNELS)) == len(CHANNELS) == 8
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 7), (2, 3, 4, 8)])
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 6), (2, 3, 4, 8)])
 def test_the_output_of_the_plain_network_is_refused(shape):
-    with pytest.raises(ValueError, match=r"with_attention, of shape \(batch, classes, 8\)\. Received: shape .*Train "):
+    with pytest.raises(
+        ValueError,
+        match=r"shape \(batch, classes, 7\), or 8 with swapping\. Received: shape .*Train ",
+    ):
         channel(np.zeros(shape), "logit")
 
 
 def test_an_unknown_channel_is_refused():
-    with pytest.raises(ValueError, match=r"one of logit, outside, total, .*, step\. Received: 'heat'\."):
+    with pytest.raises(ValueError, match=r"one of logit, outside, total, .*, swapped_logit\. Received: 'heat'\."):
         channel(np.zeros((1, 1, 8)), "heat")
 
 

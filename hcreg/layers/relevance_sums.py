@@ -76,7 +76,8 @@ class RelevanceSums(keras.layers.Layer):
         Returns
         -------
         tensor of float32, shape (batch, classes, channels)
-            As `hcreg.attention.CHANNELS`; of classes without a map the logits alone, and zeros.
+            As `hcreg.attention.CHANNELS`, the last only with swapped images; of classes without a map the
+            logits alone, and zeros.
         """
         logits, maps, mask, *swapped = inputs
         num_classes = logits.shape[-1]
@@ -103,9 +104,8 @@ class RelevanceSums(keras.layers.Layer):
         step = ops.ones_like(logits) * self.step
         if training:
             self.step.assign_add(1.0)
-        by_name = [logits, *(sums[..., number] for number in range(5)), *(swapped or [logits]), step]
-        assert len(by_name) == len(CHANNELS)
-        return ops.reshape(ops.stack(by_name, axis=-1), (-1, num_classes, len(CHANNELS)))
+        by_name = [logits, *(sums[..., number] for number in range(5)), step, *swapped]
+        return ops.reshape(ops.stack(by_name, axis=-1), (-1, num_classes, len(by_name)))
 
     def _in_cells(self, mask):
         """The mask at the map's cells, of shape (batch, channels, cells); one matrix product for each axis."""
@@ -128,7 +128,7 @@ class RelevanceSums(keras.layers.Layer):
         return ops.ones_like(logits)[:, None, :] * of_class
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[0], len(CHANNELS))
+        return (*input_shape[0], len(CHANNELS) - (len(input_shape) == 3))
 
     def get_config(self):
         return {**super().get_config(), "classes": self.classes, "resize": self.resize}

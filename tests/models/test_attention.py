@@ -52,7 +52,8 @@ def read(predictions, name):
 
 def test_inputs_and_output():
     guided = with_attention(classifier(), "conv")
-    assert guided.output_shape == (None, 3, 8)
+    assert guided.output_shape == (None, 3, 7)
+    assert with_attention(classifier(), "conv", swap=True).output_shape == (None, 3, 8)
     assert {name: tensor.shape for name, tensor in guided.input.items()} == {
         "image": (None, SIDE, SIDE, 1),
         "mask": (None, SIDE, SIDE, 1),
@@ -73,7 +74,14 @@ def test_numbers_are_those_of_the_model_and_of_its_maps():
         np.testing.assert_allclose(read(found, "total"), np.abs(maps).sum(axis=(1, 2)), rtol=1e-4)
         right = np.abs(maps[:, :, SIDE // 2 :]).sum(axis=(1, 2))
         np.testing.assert_allclose(read(found, "outside"), right, rtol=1e-4)
-        np.testing.assert_array_equal(read(found, "swapped_logit"), read(found, "logit"))
+
+
+def test_swapping_asked_for_by_the_loss_alone_is_refused():
+    guided = with_attention(classifier(), "conv")
+    x, y = data()
+    guided.compile("adam", loss=losses.Heatmap(swap_weight=1.0))
+    with pytest.raises(ValueError, match=r"no swapped_logit\. Make it by with_attention\(.*, swap=True\)"):
+        guided.fit(x, y, verbose=0)
 
 
 def test_a_mask_of_ones_has_no_outside():
@@ -182,7 +190,7 @@ def test_training_the_guided_network_trains_the_plain_one():
 
 def test_steps_are_counted_by_fit_and_not_by_evaluate():
     guided = with_attention(classifier(), "conv")
-    train(guided, 3, batch=4)
+    train(guided, 3, losses.Heatmap(), batch=4)
     x, y = data()
     guided.evaluate(x, y, verbose=0)
     assert read(guided.predict(x, verbose=0), "step").tolist() == [[6.0] * 3] * 8
