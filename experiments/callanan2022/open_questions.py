@@ -8,7 +8,6 @@ python -m experiments.callanan2022.open_questions report --out runs/callanan2022
 
 import argparse
 import logging
-import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from experiments.callanan2022.alignment import alignment
 from experiments.callanan2022.comparison import SMOKE
-from experiments.callanan2022.protocol import ALL_CLASSES, CROSS_ENTROPY, HEATMAP, THESIS, Arm, Data, train
+from experiments.callanan2022.protocol import ALL_CLASSES, CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS, Arm, Data, train
 from hcreg import runs
 from hcreg.files import plain, read_json, write_json, write_rows
 from hcreg.progress import progress_bar
@@ -60,8 +59,8 @@ def _marked(arm, name=None, **changes):
     return Case(_named(arm, name or arm.name, **changes), _MARKED)
 
 
-def _pair(data, suffix):
-    return [Case(_named(arm, f"{arm.name}_{suffix}"), data) for arm in (CROSS_ENTROPY, ALL_CLASSES)]
+def _alike(data, suffix, arms):
+    return [Case(_named(arm, f"{arm.name}_{suffix}"), data) for arm in arms]
 
 
 QUESTIONS = {
@@ -78,30 +77,33 @@ QUESTIONS = {
         _marked(HEATMAP, "inside", attention="inside"),
         _marked(ALL_CLASSES, "absolute_all_classes"),
         _marked(ALL_CLASSES, "absolute_all_classes_with_swap", swap_weight=1.0),
-        _marked(ALL_CLASSES, "absolute_all_classes_tied", tied=math.log(4)),
+        _marked(DEFAULT, "default"),
+        _marked(DEFAULT, "default_with_swap", swap_weight=1.0),
         _marked(ALL_CLASSES, "absolute_all_classes_x100_no_ramp", weight=100.0, ramp_steps=0),
         _marked(ALL_CLASSES, "shuffled_masks", shuffled_masks=True),
     ],
     "maps_and_data_terms": [
         _marked(ALL_CLASSES, "grad_cam_absolute", cam="grad_cam"),
         _marked(ALL_CLASSES, "mse_absolute", data="mse"),
+        _marked(DEFAULT, "mse_default", data="mse"),
         _marked(CROSS_ENTROPY, "mse_alone", data="mse"),
         _marked(THESIS, "thesis_cross_entropy", data="cross_entropy", probabilities="softmax"),
     ],
-    "weights": [
-        _marked(ALL_CLASSES, f"weight_{weight:g}", weight=weight) for weight in (0.01, 0.1, 1.0, 100.0, 1000.0)
-    ],
+    "weights": [_marked(ALL_CLASSES, f"weight_{weight:g}", weight=weight) for weight in (0.01, 0.1, 1.0, 100.0)]
+    + [_marked(DEFAULT, f"weight_{weight:g}_tied", weight=weight) for weight in (1.0, 100.0)],
     "harder": [
         case
         for experiment, difference in ((1, 0.7), (2, 0.1), (2, 0.05))
-        for case in _pair(
-            Data(experiment, num_test=2000, difference=difference), f"experiment{experiment}_difference_{difference:g}"
+        for case in _alike(
+            Data(experiment, num_test=2000, difference=difference),
+            f"experiment{experiment}_difference_{difference:g}",
+            (CROSS_ENTROPY, ALL_CLASSES, DEFAULT),
         )
     ],
     "fewer_images": [
         case
         for number in (100, 300, 1000)
-        for case in _pair(Data(1, num_train=number, num_test=2000), f"{number}_images")
+        for case in _alike(Data(1, num_train=number, num_test=2000), f"{number}_images", (CROSS_ENTROPY, DEFAULT))
     ],
 }
 

@@ -69,7 +69,7 @@ class Arm:
     attention: str = "absolute"
     weight: float = 0.0
     ramp_steps: int = 500
-    tied: float | None = None
+    tied: bool = False
     swap_weight: float = 0.0
     classes: str = "true"
     probabilities: str = "softmax"
@@ -81,7 +81,8 @@ class Arm:
 
 CROSS_ENTROPY = Arm("cross_entropy")
 HEATMAP = Arm("heatmap", weight=10.0)  # of the true class's map, as the thesis's text
-ALL_CLASSES = Arm("heatmap_all_classes", weight=10.0, classes="all")  # what `losses.Heatmap` does by itself
+ALL_CLASSES = Arm("heatmap_all_classes", weight=10.0, classes="all")
+DEFAULT = replace(ALL_CLASSES, name="heatmap_default", tied=True)  # what `losses.Heatmap` does by itself
 # Its code: squared error of sigmoids, positive relevance over its maximum, weights 1 : 1, the predicted class.
 THESIS = Arm(
     "thesis_heatmap",

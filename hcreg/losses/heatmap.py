@@ -1,5 +1,7 @@
 """The heatmap loss: be right, and for reasons inside the mask."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -50,10 +52,12 @@ class Heatmap(keras.losses.Loss):
     ramp_steps : int
         Over so many training steps a weight grows from 0 in proportion; 0 for none. A large weight from the first step
         drives all relevance to zero before there is any to keep, and the network to a constant.
-    tied : float, optional
-        The data loss of a network that knows nothing, such as log(4) of four classes. The attention term then counts in
-        proportion to how far the batch's data loss lies below it: not at all for a network that only guesses, which it
-        therefore cannot drive to a constant, and in full for one without errors.
+    tied : bool or float
+        Whether the weight follows the data loss: the attention term counts in proportion to how far the batch's data
+        loss lies below that of guessing, not at all for a network that only guesses and in full for one without errors.
+        So it cannot drive a network to a constant, which a weight that suits an easy task does on a hard one. True
+        knows the loss of guessing for classes (log(4) for the cross-entropy of four), and does nothing in a regression;
+        a number is that loss.
     swap_weight : float
         :math:`w_{\text{swap}}`; above 0 needs ``with_attention(swap=True)``.
     classes : {"all", "true", "predicted"} or sequence of int
@@ -91,7 +95,8 @@ class Heatmap(keras.losses.Loss):
     Departures from [1]_: the maps of all classes, where its text takes that of the true one and its code that of the
     predicted one; absolute relevance; a ramp; a floor in every division, so that no map gives NaN. The thesis's own
     loss is
-    ``Heatmap(data="mse", attention="thesis", weight=1.0, ramp_steps=0, classes="predicted", probabilities="sigmoid")``
+    ``Heatmap(data="mse", attention="thesis", weight=1.0, ramp_steps=0, tied=False, classes="predicted",
+    probabilities="sigmoid")``
     on ``with_attention(..., resize="bilinear")``.
 
     References
@@ -104,7 +109,8 @@ class Heatmap(keras.losses.Loss):
     >>> from hcreg.attention import CHANNELS
     >>> predictions = np.zeros((1, 2, len(CHANNELS)), "float32")
     >>> predictions[0, 0, CHANNELS.index("outside")] = 0.25
-    >>> loss = Heatmap(weight=4.0, ramp_steps=0, classes="true")  # of two equal scores: log(2), and four times 0.25
+    >>> # Of two equal scores: log(2), and four times 0.25.
+    >>> loss = Heatmap(weight=4.0, ramp_steps=0, tied=False, classes="true")
     >>> round(float(loss(np.array([0]), predictions)), 4)
     1.6931
     """
@@ -115,7 +121,7 @@ class Heatmap(keras.losses.Loss):
         attention="absolute",
         weight=10.0,
         ramp_steps=500,
-        tied=None,
+        tied=True,
         swap_weight=0.0,
         classes="all",
         image_classes=None,
@@ -132,9 +138,9 @@ class Heatmap(keras.losses.Loss):
         self.attention = _one_of(attention, FORMS, "attention")
         self.weight = weight if callable(weight) else at_least_zero(weight, "weight", name)
         self.ramp_steps = int(at_least_zero(ramp_steps, "ramp_steps", name))
-        self.tied = tied
-        if tied is not None and not 0 < tied < float("inf"):
-            raise ValueError(f"tied is the data loss of a network that knows nothing, above 0. Received: {tied!r}.")
+        self.tied = tied if isinstance(tied, bool) else at_least_zero(tied, "tied", name)
+        if self.tied == 0 and not isinstance(tied, bool):
+            raise ValueError(f"tied is True, False, or the data loss of guessing, above 0. Received: {tied!r}.")
         self.swap_weight = at_least_zero(swap_weight, "swap_weight", name)
         self.classes = _one_of(classes, _CLASSES, "classes") if isinstance(classes, str) else _numbers(classes)
         if image_classes is not None and self._is_regression:
@@ -153,8 +159,9 @@ class Heatmap(keras.losses.Loss):
         labels = None if self._is_regression else _one_hot(y_true, scores)
         data = self._data_term(y_true, labels, scores)
         attention = self._attention_term(labels, y_pred)
-        if self.tied:
-            attention = attention * ops.stop_gradient(ops.relu(1.0 - ops.mean(data) / self.tied))
+        guessing = self._loss_of_guessing(scores.shape[-1])
+        if guessing is not None:
+            attention = attention * ops.stop_gradient(ops.relu(1.0 - ops.mean(data) / guessing))
         # One number, as schedules take it: the step is the same for all images.
         loss = data + self.weight_at(ops.max(channel(y_pred, "step"))) * attention
         if self.swap_weight:
@@ -181,6 +188,17 @@ class Heatmap(keras.losses.Loss):
     @property
     def _is_regression(self):
         return isinstance(self.data, keras.losses.Loss)
+
+    def _loss_of_guessing(self, num_classes):
+        """Data loss of equal probabilities for all classes, or the one that was given; None where nothing is tied."""
+        if self.tied is False or (self.tied is True and self._is_regression):
+            return None
+        if self.tied is not True:
+            return self.tied
+        num_classes = max(num_classes, 2)  # of one score: the class and its opposite
+        if self.data == "cross_entropy":
+            return math.log(num_classes)
+        return (num_classes - 1) / num_classes**2
 
     def _data_term(self, y_true, labels, scores):
         if self._is_regression:

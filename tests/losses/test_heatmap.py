@@ -30,7 +30,7 @@ def prediction(**channels):
 
 def losses(y_true, y_pred, **options):
     """The loss of each image."""
-    options = {"weight": 1.0, "classes": "true", "ramp_steps": 0, "reduction": None, **options}
+    options = {"weight": 1.0, "classes": "true", "tied": False, "ramp_steps": 0, "reduction": None, **options}
     return np.asarray(Heatmap(**options)(np.asarray(y_true), y_pred))
 
 
@@ -168,6 +168,25 @@ def test_a_tied_term_leaves_a_network_that_guesses_alone():
     np.testing.assert_array_equal(losses([1, 0], PREDICTION, tied=float(np.log(2))), data)
 
 
+@pytest.mark.parametrize(
+    ("options", "guessing"),
+    [({}, np.log(2)), ({"data": "mse"}, 0.25), ({"data": keras.losses.MeanAbsoluteError(), "tied": 5.0}, 5.0)],
+)
+def test_what_guessing_costs_is_known_for_classes(options, guessing):
+    predictions = PREDICTION if "tied" not in options else PREDICTION[:, :1]
+    labels = [0, 1] if "tied" not in options else [1.0, 0.0]
+    data = losses(labels, predictions, **{**options, "weight": 0})
+    free = losses(labels, predictions, **{**options, "tied": False}) - data
+    found = losses(labels, predictions, **{"tied": True, **options}) - data
+    np.testing.assert_allclose(found, free * (1 - data.mean() / guessing), rtol=1e-4)
+
+
+def test_a_regression_is_not_tied_by_itself():
+    options = {"data": keras.losses.MeanAbsoluteError()}
+    free = losses([1.0, 0.0], PREDICTION[:, :1], **options)
+    np.testing.assert_array_equal(losses([1.0, 0.0], PREDICTION[:, :1], tied=True, **options), free)
+
+
 def test_the_tie_has_no_gradient():
     _, tied = backend.value_and_vjp(
         lambda x: Heatmap(ramp_steps=0, tied=10.0)(np.array([0, 1]), x), ops.convert_to_tensor(PREDICTION)
@@ -219,7 +238,7 @@ def test_labels_that_are_no_class_are_refused(labels, message):
 @pytest.mark.parametrize("label", [2, -1])
 @pytest.mark.parametrize("data", ["cross_entropy", "mse"])
 def test_in_a_graph_such_an_image_is_nan(label, data):
-    loss = Heatmap(data=data, weight=1.0, classes="true", ramp_steps=0, reduction=None)
+    loss = Heatmap(data=data, weight=1.0, classes="true", tied=False, ramp_steps=0, reduction=None)
     found = np.asarray(backend.compile_function(loss)(ops.array([0, label]), ops.convert_to_tensor(PREDICTION)))
     assert np.isnan(found).tolist() == [False, True]
     expected = losses([0, 1], PREDICTION, data=data)
@@ -231,7 +250,7 @@ def test_in_a_graph_such_an_image_is_nan(label, data):
     [
         ({"data": "mae"}, r"data is one of 'cross_entropy', 'mse' or a keras\.losses\.Loss\. Received: 'mae'\."),
         ({"attention": "relu"}, r"one of 'absolute', 'share', 'thesis', 'signed', 'inside'\. Received: 'relu'"),
-        ({"tied": 0.0}, r"tied is the data loss of a network that knows nothing, above 0\. Received: 0\.0\."),
+        ({"tied": 0.0}, r"tied is True, False, or the data loss of guessing, above 0\. Received: 0\.0\."),
         ({"classes": "false"}, r"classes is one of 'true', 'predicted', 'all'\. Received: 'false'\."),
         ({"probabilities": "tanh"}, r"probabilities is one of 'softmax', 'sigmoid'\. Received: 'tanh'\."),
         ({"weight": -1.0}, r"`weight` of heatmap is a finite number from 0 on\. Received: -1\."),
@@ -289,7 +308,7 @@ def passing_on(shape):
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_sample_and_class_weights_weigh_all_terms_of_an_image(one_hot):
-    options = {"ramp_steps": 0, "swap_weight": 0.5, "weight": 2.0, "classes": "all"}
+    options = {"ramp_steps": 0, "swap_weight": 0.5, "weight": 2.0, "classes": "all", "tied": False}
     each = losses([0, 1], PREDICTION, **options)
     y = np.eye(2)[[0, 1]] if one_hot else np.array([0, 1])
     model = passing_on((2, len(CHANNELS)))
@@ -318,7 +337,7 @@ def test_images_with_a_mask_of_ones_pay_nothing():
 @given(
     st.sampled_from(FORMS),
     st.sampled_from(["cross_entropy", "mse"]),
-    st.sampled_from([None, 1.5]),
+    st.sampled_from([False, True, 1.5]),
     st.sampled_from([0.0, 1e-30, 1e-6, 1.0, 1e6]),
     st.integers(0, 10_000),
 )
