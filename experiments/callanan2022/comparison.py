@@ -201,6 +201,7 @@ def _row(arm, number, place):
         "inflation": history["val_inflation"][-1],
         "relevance": history["val_relevance"][-1],
         "seconds": record["seconds"],
+        "commit": record["commit"],
     }
     columns = ("method", "region", "part", "class_name")
     for overlap in read_rows(place / "overlap.csv", text=columns, integers=("num_images",)):

@@ -35,6 +35,7 @@ PAIRS = (
     ("cross_entropy_pretrained", "heatmap_pretrained", "the loss, from pretrained convolutions"),
     ("cross_entropy_frozen", "heatmap_pretrained", "the thesis's protocol: loss and confound"),
 )
+_FEWEST = 3  # models of an arm in a test
 _FENCES = {"all values": None, "1.5 IQR": 1.5, "5 IQR": 5.0}
 
 
@@ -52,15 +53,16 @@ def report(experiment, rows, arms, folder):
     folder = Path(folder)
     name = f"experiment{experiment}"
     write_rows(folder / f"{name}_models.csv", rows)
-    accepted = {arm: [row for row in rows if row["arm"] == arm and row["accepted"]] for arm in arms}
-    table = [_arm_row(experiment, arm, [row for row in rows if row["arm"] == arm], accepted[arm]) for arm in arms]
+    trained = {arm: [row for row in rows if row["arm"] == arm] for arm in arms}
+    accepted = {arm: [row for row in trained[arm] if row["accepted"]] for arm in arms}
+    table = [_arm_row(experiment, arm, trained[arm], accepted[arm]) for arm in arms]
     write_rows(folder / f"{name}.csv", table)
-    tests = comparisons(experiment, accepted)
+    tests = comparisons(experiment, trained)
     write_rows(folder / f"{name}_tests.csv", tests)
     write_json(folder / f"{name}.json", {"command": f"python -m experiments.callanan2022.{name}", **runs.provenance()})
     print("\n".join([*table_lines(table), *test_lines(tests)]))
     for number, measure in _figures(experiment).items():
-        values = {arm: [row[measure] for row in accepted[arm]] for arm in arms if accepted[arm]}
+        values = {arm: [row[measure] for row in accepted[arm] or trained[arm]] for arm in arms}
         paper = THESIS_HEART[experiment] if measure == HEART else THESIS_LABEL_MEDIAN if measure == LABEL else {}
         figure = distributions(values, MEASURES[measure], paper, logarithmic=measure in (LABEL, EFFECT))
         save(figure, folder / f"figure{number}.png")
@@ -80,14 +82,14 @@ def measures_of(experiment):
     return [HEART, FAT] if experiment == 1 else [HEART, FAT, LABEL, EFFECT]
 
 
-def comparisons(experiment, accepted):
+def comparisons(experiment, trained):
     """Tests between the accepted models of two arms, for each pair of arms and each measure.
 
     Parameters
     ----------
     experiment : {1, 2}
-    accepted : dict of str to list of dict
-        Rows of models by arm.
+    trained : dict of str to list of dict
+        Rows of models by arm. Of an arm with fewer than three accepted models all count, and ``models`` says so.
 
     Returns
     -------
@@ -95,15 +97,20 @@ def comparisons(experiment, accepted):
     """
     tests = []
     for a, b, meaning in PAIRS:
-        if len(accepted.get(a, ())) < 3 or len(accepted.get(b, ())) < 3:
+        accepted = [[row for row in trained.get(arm, ()) if row["accepted"]] for arm in (a, b)]
+        is_enough = all(len(rows) >= _FEWEST for rows in accepted)
+        compared = accepted if is_enough else [trained.get(arm, ()) for arm in (a, b)]
+        if any(len(rows) < _FEWEST for rows in compared):
             continue
+        models = "accepted" if is_enough else "all"
         for measure in measures_of(experiment):
-            values = [np.array([row[measure] for row in accepted[arm]]) for arm in (a, b)]
+            values = [np.array([row[measure] for row in rows]) for rows in compared]
             for fences, k in _FENCES.items():
                 if k is not None and measure != LABEL:
                     continue
                 kept = values if k is None else [statistics.without_outliers(group, k) for group in values]
-                tests.append({"a": a, "b": b, "meaning": meaning, "measure": measure, "fences": fences, **_test(*kept)})
+                about = {"a": a, "b": b, "meaning": meaning, "models": models, "measure": measure, "fences": fences}
+                tests.append({**about, **_test(*kept)})
     return tests
 
 
@@ -133,6 +140,8 @@ def _arm_row(experiment, arm, trained, accepted):
         "num_accepted": len(accepted),
         "num_not_finite": sum(not model["finite"] for model in trained),
     }
+    row["models"] = "accepted" if accepted else "all"
+    accepted = accepted or trained
     for name, summary in (("validation_accuracy", np.mean), ("test_accuracy", np.mean), ("seconds", np.mean)):
         row[f"{name}_mean"] = _of(accepted, name, summary)
     for measure in measures_of(experiment):
@@ -201,7 +210,7 @@ def test_lines(tests):
 
 
 def _test_line(test):
-    models = f"{test['num_a']} and {test['num_b']} models"
+    models = f"{test['num_a']} and {test['num_b']} models" + (" (all)" if test["models"] == "all" else "")
     effect = f"d {test['cohens_d']:.2f}, CLES {test['common_language_effect_size']:.3f}"
     return (
         f"{test['a']} - {test['b']}, {MEASURES[test['measure']]}, {test['fences']}: {models}, {test['test']}, "

@@ -60,7 +60,7 @@ def test_an_experiment_runs_from_images_to_its_report(tmp_path, capsys):
     assert "cross_entropy_frozen" in capsys.readouterr().out
     saved = {path.name for path in (tmp_path / "saved").iterdir()}
     assert {"experiment2.csv", "experiment2_models.csv", "experiment2_tests.csv", "experiment2_maps.png"} <= saved
-    rows = read_rows(tmp_path / "saved" / "experiment2_models.csv", text=("arm",))
+    rows = read_rows(tmp_path / "saved" / "experiment2_models.csv", text=("arm", "commit"))
     assert [row["arm"] for row in rows] == arms[1:]
     measured = tmp_path / "smoke" / "experiment2" / "heatmap" / "model_0" / "measures.json"
     before = measured.stat().st_mtime_ns
@@ -160,14 +160,20 @@ def test_tests_between_arms_are_worked_by_hand():
     assert labels["1.5 IQR"]["num_b"] == 3
     assert labels["all values"]["u"] == 12
     assert labels["1.5 IQR"]["common_language_effect_size"] == 1
+    assert {test["models"] for test in tests} == {"accepted"}
     assert not reporting.comparisons(2, {**accepted, "heatmap": accepted["heatmap"][:2]})
+    rejected = [{**row, "accepted": 0} for row in accepted["heatmap"]]
+    assert {test["models"] for test in reporting.comparisons(2, {**accepted, "heatmap": rejected})} == {"all"}
 
 
-def test_models_that_were_not_accepted_are_counted_and_left_out(tmp_path, capsys):
+def test_models_that_were_not_accepted_are_counted(tmp_path, capsys):
     rows = models_of("cross_entropy", [0.2, 0.3], [1e-5, 2e-5]) + models_of("heatmap", [0.9], [0.0], accepted=False)
     reporting.report(1, rows, ["cross_entropy", "heatmap"], tmp_path)
-    table = read_rows(tmp_path / "experiment1.csv", text=("arm",))
-    assert [(row["num_trained"], row["num_accepted"]) for row in table] == [(2, 2), (1, 0)]
+    table = read_rows(tmp_path / "experiment1.csv", text=("arm", "models"))
+    assert [(row["num_accepted"], row["models"]) for row in table] == [(2, "accepted"), (0, "all")]
+        (2, 2, "accepted"),
+        (1, 0, "all"),
+    ]
     assert table[0][f"{reporting.HEART}_mean"] == pytest.approx(0.25)
     assert re.search(r"heatmap +0/1 ", capsys.readouterr().out)
 
@@ -208,11 +214,11 @@ def test_vgg16_runs_to_its_table(tmp_path, capsys):
 
 @pytest.mark.parametrize("experiment", [1, 2])
 def test_committed_tables_are_what_their_models_give(experiment, tmp_path):
-    rows = read_rows(RESULTS / f"experiment{experiment}_models.csv", text=("arm",))
+    rows = read_rows(RESULTS / f"experiment{experiment}_models.csv", text=("arm", "commit"))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     reporting.report(experiment, rows, arms, tmp_path)
     for name in (f"experiment{experiment}.csv", f"experiment{experiment}_tests.csv"):
-        text = ("arm", "a", "b", "meaning", "measure", "fences", "test")
+        text = ("arm", "models", "a", "b", "meaning", "measure", "fences", "test")
         committed, again = read_rows(RESULTS / name, text=text), read_rows(tmp_path / name, text=text)
         assert len(committed) == len(again) > 0
         for before, now in zip(committed, again, strict=True):
@@ -221,7 +227,7 @@ def test_committed_tables_are_what_their_models_give(experiment, tmp_path):
 
 def test_committed_models_name_their_seeds_and_there_are_ten_accepted_of_each_loss():
     for experiment in (1, 2):
-        rows = read_rows(RESULTS / f"experiment{experiment}_models.csv", text=("arm",))
+        rows = read_rows(RESULTS / f"experiment{experiment}_models.csv", text=("arm", "commit"))
         for arm in ("cross_entropy", "heatmap"):
             accepted = [row for row in rows if row["arm"] == arm and row["accepted"]]
             assert len(accepted) >= 10
