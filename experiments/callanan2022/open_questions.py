@@ -26,8 +26,6 @@ NUM_SEEDS, LEARNING_RATE, BATCH_SIZE = 3, 5e-3, 16
 # Of batches: so many whatever the size of the training set.
 NUM_STEPS, _SMOKE_STEPS = 780, 4
 
-_SHOWN = ("accuracy", "shifted_accuracy", "hires_cam_outside_share", "integrated_gradients_outside_share")
-
 # Classes so alike that the block is easier to learn than the heart: lengths differ by a tenth of what they do else.
 _MARKED = Data(2, num_test=2000, difference=0.1, marker="ARV", test_marker="random")
 
@@ -180,16 +178,42 @@ def _report(folder, options):
                     "--seeds."
                 )
             found = [read_json(place / "measures.json") for place in places]
-            rows.append({"question": question, "case": case.name, "num_models": len(found), **_summary(found)})
+            commit = read_json(places[0] / "run.json")["commit"]
+            row = {"question": question, "case": case.name, "num_models": len(found), "commit": commit}
+            rows.append({**row, **_summary(found)})
     save = options.save or folder
     write_rows(save / "open_questions.csv", rows)
     write_json(save / "open_questions.json", {"command": "python -m " + __spec__.name, **runs.provenance()})
+    print("\n".join(table_lines(rows)))
+
+
+def table_lines(rows):
+    """The table as text, as README.rst has it: means over seeds, and of what may fail the worst of them.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``open_questions.csv``.
+
+    Returns
+    -------
+    list of str
+    """
+    lines, question = [], None
     for row in rows:
-        shown = ", ".join(
-            f"{name} {row[name]:.3g}" for name in ("accuracy", "shifted_accuracy", "hires_cam_outside_share")
+        if row["question"] != question:
+            question = row["question"]
+            lines.append(
+                f"{question:46s}accuracy  shifted (worst) outside  label: CAM     IG   logits (worst)  inflation"
+            )
+        shifted = f"{row['shifted_accuracy']:.3f} ({row['shifted_accuracy_min']:.3f})"
+        logits = f"{row['logit_change']:.2g} ({row['logit_change_max']:.2g})"
+        lines.append(
+            f"{row['case']:47s} {row['accuracy']:6.3f} {shifted:>16s} {row['hires_cam_outside_share']:7.4f} "
+            f"{row['hires_cam_label_share']:11.4f} {row['integrated_gradients_label_share']:6.3f} {logits:>17s} "
+            f"{row['inflation']:9.2f}"
         )
-        effect = f"logit change by the label {row['logit_change']:.3g}, by the outside {row['outside_effect']:.3g}"
-        print(f"{row['question']}: {row['case']:24s} {shown}, {effect}")
+    return lines
 
 
 def _summary(found):

@@ -191,7 +191,7 @@ def test_open_questions_run_to_their_table(tmp_path, capsys, monkeypatch):
     assert open_questions.main(["run", *common]) == 0
     assert open_questions.main(["report", *common]) == 0
     assert "absolute_with_swap" in capsys.readouterr().out
-    rows = read_rows(tmp_path / "smoke" / "open_questions" / "open_questions.csv", text=("question", "case"))
+    rows = read_rows(tmp_path / "smoke" / "open_questions" / "open_questions.csv", text=("question", "case", "commit"))
     assert [row["case"] for row in rows] == ["none", "absolute", "absolute_with_swap"]
     assert all(0 <= row["integrated_gradients_outside_share"] <= 1 for row in rows)
 
@@ -219,7 +219,12 @@ def test_committed_tables_are_what_their_models_give(experiment, tmp_path):
         committed, again = read_rows(RESULTS / name, text=text), read_rows(tmp_path / name, text=text)
         assert len(committed) == len(again) > 0
         for before, now in zip(committed, again, strict=True):
-            assert before == pytest.approx(now, rel=1e-6, nan_ok=True)
+            assert list(before) == list(now)
+            for column, value in before.items():
+                same = (
+                    value == now[column] if isinstance(value, str) else value == pytest.approx(now[column], nan_ok=True)
+                )
+                assert same, (name, column, value, now[column])
 
 
 def test_committed_models_name_their_seeds_and_there_are_ten_accepted_of_each_loss():
