@@ -72,7 +72,11 @@ def with_attention(
     Examples
     --------
     >>> from hcreg import models
-    >>> guided = models.with_attention(models.cnn_1m(), tap="conv_5")  # doctest: +SKIP
+    >>> guided = models.with_attention(models.cnn_classifier(), tap="conv4")
+    >>> {name: tensor.shape for name, tensor in guided.input.items()}
+    {'image': (None, 105, 135, 1), 'mask': (None, 105, 135, 1)}
+    >>> guided.output_shape
+    (None, 4, 7)
     """
     if cam not in _MAPS:
         raise ValueError(f"A map is {' or '.join(map(repr, _MAPS))}. Received: cam={cam!r}.")

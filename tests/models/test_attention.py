@@ -1,5 +1,6 @@
 """Networks that tell where their scores come from: trained with `fit`, saved, compiled, on TensorFlow and on JAX."""
 
+import doctest
 import os
 import subprocess
 import sys
@@ -379,3 +380,7 @@ def test_jax_trains_alike(tmp_path):
         assert set(theirs) == set(ours)
         for name, expected in ours.items():
             np.testing.assert_allclose(theirs[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_examples():
+    assert doctest.testmod(sys.modules["hcreg.models.attention"]).failed == 0
