@@ -12,13 +12,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from experiments.callanan2022.measures import label_effect, overlap_rows
-from experiments.callanan2022.protocol import CROSS_ENTROPY, HEATMAP, THESIS, Data, fit, images
+from experiments.callanan2022.protocol import CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS, Data, fit, images
 from hcreg import models, runs
 from hcreg.backend import seed_everything
 from hcreg.files import plain, read_json, write_json, write_rows
 
 TAP = "block5_conv3"
-ARMS = {arm.name: arm for arm in (CROSS_ENTROPY, HEATMAP, THESIS)}
+ARMS = {arm.name: arm for arm in (CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS)}
 _SMOKE = {"num_train": 4, "num_validation": 4, "num_test": 8}
 
 
@@ -39,7 +39,7 @@ def main(arguments=None):
         command = commands.add_parser(name)
         command.add_argument("--out", type=Path, required=True, help="folder of the models")
         command.add_argument(
-            "--arms", nargs="+", choices=list(ARMS), default=["cross_entropy", "heatmap"], metavar="ARM"
+            "--arms", nargs="+", choices=list(ARMS), default=["cross_entropy", "heatmap_default"], metavar="ARM"
         )
         if name == "report":
             command.add_argument("--save", type=Path, help="where the table goes, by default --out")
