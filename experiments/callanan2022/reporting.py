@@ -150,10 +150,10 @@ def _arm_row(experiment, arm, trained, accepted):
     row["heart_positive_grad_cam_mean"] = _of(accepted, "heart_positive_grad_cam", np.mean)
     row["inflation_median"] = _of(accepted, "inflation", np.median)
     paper_arm = arm.removesuffix("_pretrained") if arm.startswith("heatmap") else arm
-    row["thesis_heart_mean"] = THESIS_HEART[experiment].get(paper_arm, "")
+    row["thesis_heart_mean"] = THESIS_HEART[experiment].get(paper_arm, float("nan"))
     if experiment == 2:
-        row["thesis_sex_label_median"] = THESIS_LABEL_MEDIAN.get(paper_arm, "")
-        row["thesis_sex_label_mean"] = THESIS_LABEL_MEAN.get(paper_arm, "")
+        row["thesis_sex_label_median"] = THESIS_LABEL_MEDIAN.get(paper_arm, float("nan"))
+        row["thesis_sex_label_mean"] = THESIS_LABEL_MEAN.get(paper_arm, float("nan"))
     return row
 
 
@@ -185,10 +185,11 @@ def table_lines(table):
     for row in table:
         heart = f"{row[f'{HEART}_mean']:.4f} ± {row[f'{HEART}_std']:.4f}"
         label = [f"{row[f'{LABEL}_{name}']:.1e}" if f"{LABEL}_mean" in row else "-" for name in ("median", "mean")]
+        thesis = f"{row['thesis_heart_mean']:.4f}" if row["thesis_heart_mean"] > 0 else "-"
         effect = f"{row[f'{EFFECT}_median']:.2f}" if f"{EFFECT}_median" in row else "-"
         lines.append(
             f"{row['arm']:24s} {row['num_accepted']:>2}/{row['num_trained']:<5} {row['test_accuracy_mean']:8.4f} "
-            f"{heart:>15} {row['thesis_heart_mean'] or '-':>5} {row[f'{FAT}_mean']:7.4f} {label[0]:>13} {label[1]:>11} "
+            f"{heart:>15} {thesis:>6} {row[f'{FAT}_mean']:7.4f} {label[0]:>13} {label[1]:>11} "
             f"{effect:>7}"
         )
     return lines

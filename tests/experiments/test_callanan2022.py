@@ -240,3 +240,38 @@ def test_committed_models_name_their_seeds_and_there_are_ten_accepted_of_each_lo
 def test_comparison_and_synthetic_agree_on_the_regions():
     assert synthetic.HEART == (11, 12, 13, 14)
     assert comparison.NUM_MODELS >= 10
+
+
+@pytest.mark.parametrize("experiment", [1, 2])
+def test_readme_prints_the_table_of_arms(experiment):
+    text = (RESULTS.parent / "README.rst").read_text(encoding="utf-8")
+    table = read_rows(RESULTS / f"experiment{experiment}.csv", text=("arm", "models"))
+    for line in reporting.table_lines(table):
+        assert f"    {line}\n" in text, line
+
+
+def test_readme_prints_the_table_of_open_questions():
+    text = (RESULTS.parent / "README.rst").read_text(encoding="utf-8")
+    rows = read_rows(RESULTS / "open_questions.csv", text=("question", "case", "commit"))
+    assert {row["question"] for row in rows} == set(open_questions.QUESTIONS)
+    for question, cases in open_questions.QUESTIONS.items():
+        assert [row["case"] for row in rows if row["question"] == question] == [case.name for case in cases]
+    for line in open_questions.table_lines(rows):
+        assert f"    {line}\n" in text, line
+
+
+def test_the_main_readme_prints_what_was_measured():
+    text = (RESULTS.parents[2] / "README.rst").read_text(encoding="utf-8")
+    rows = {row["arm"]: row for row in read_rows(RESULTS / "experiment2.csv", text=("arm", "models"))}
+    plain, guided, thesis = (rows[arm] for arm in ("cross_entropy", "heatmap", "thesis_heatmap"))
+
+    def short(value):
+        return f"{value:.2f}".removeprefix("0")
+
+    assert f"rises from {short(plain[f'{reporting.HEART}_mean'])} to {short(guided[f'{reporting.HEART}_mean'])}" in text
+    assert f"falls from {plain[f'{reporting.LABEL}_median']:.3f} to 0".replace("0.", ".", 1) in text
+    assert guided[f"{reporting.LABEL}_median"] == 0
+    effects = [row[f"{reporting.EFFECT}_median"] for row in (guided, plain)]
+    assert f"by {effects[0]:.2f} instead of {effects[1]:.2f}" in text
+    assert f"leaves {thesis[f'{reporting.LABEL}_median']:.3f} in the label".replace("0.", ".", 1) in text
+    assert guided["num_accepted"] == plain["num_accepted"] == 12
