@@ -11,6 +11,8 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from experiments.callanan2022.measures import label_effect, overlap_rows
 from experiments.callanan2022.protocol import CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS, Data, fit, images
 from hcreg import models, runs
@@ -138,10 +140,33 @@ def report(folder, options):
             }
         )
     write_rows((options.save or folder) / "vgg16.csv", rows)
+    print("\n".join(table_lines(rows)))
+
+
+def table_lines(rows):
+    """The table as text, as README.rst has it.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``vgg16.csv``.
+
+    Returns
+    -------
+    list of str
+    """
+    lines = ["network and loss        accuracy   heart     fat   sex label  logit change"]
     for row in rows:
-        print(
-            ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{value}" for name, value in row.items())
+        shares = [row[f"{region}_share"] for region in ("heart", "fat", "sex_label")]
+        shown = [
+            f"{share:{form}}" if share is not None and np.isfinite(share) else "-"
+            for share, form in zip(shares, (".3f", ".4f", ".5f"), strict=True)
+        ]
+        lines.append(
+            f"{row['arm']:22s} {row['test_accuracy']:9.3f} {shown[0]:>7s} {shown[1]:>7s} {shown[2]:>11s} "
+            f"{row['logit_change']:13.5f}"
         )
+    return lines
 
 
 def _is_shown(row):
