@@ -188,7 +188,7 @@ def table_lines(table):
         thesis = f"{row['thesis_heart_mean']:.4f}" if row["thesis_heart_mean"] > 0 else "-"
         effect = f"{row[f'{EFFECT}_median']:.2f}" if f"{EFFECT}_median" in row else "-"
         lines.append(
-            f"{row['arm']:24s} {row['num_accepted']:>2}/{row['num_trained']:<5} {row['test_accuracy_mean']:8.4f} "
+            f"{row['arm']:24s} {int(row['num_accepted']):>2}/{int(row['num_trained']):<5} {row['test_accuracy_mean']:8.4f} "
             f"{heart:>15} {thesis:>6} {row[f'{FAT}_mean']:7.4f} {label[0]:>13} {label[1]:>11} "
             f"{effect:>7}"
         )
