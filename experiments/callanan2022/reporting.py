@@ -186,9 +186,10 @@ def table_lines(table):
         heart = f"{row[f'{HEART}_mean']:.4f} ± {row[f'{HEART}_std']:.4f}"
         label = [f"{row[f'{LABEL}_{name}']:.1e}" if f"{LABEL}_mean" in row else "-" for name in ("median", "mean")]
         thesis = f"{row['thesis_heart_mean']:.4f}" if row["thesis_heart_mean"] > 0 else "-"
+        accepted = f"{int(row['num_accepted']):>2}/{int(row['num_trained'])}"
         effect = f"{row[f'{EFFECT}_median']:.2f}" if f"{EFFECT}_median" in row else "-"
         lines.append(
-            f"{row['arm']:24s} {int(row['num_accepted']):>2}/{int(row['num_trained']):<5} {row['test_accuracy_mean']:8.4f} "
+            f"{row['arm']:24s} {accepted:8s} {row['test_accuracy_mean']:8.4f} "
             f"{heart:>15} {thesis:>6} {row[f'{FAT}_mean']:7.4f} {label[0]:>13} {label[1]:>11} "
             f"{effect:>7}"
         )
