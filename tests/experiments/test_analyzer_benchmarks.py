@@ -122,7 +122,9 @@ def test_every_analyzer_is_judged_by_its_goal_and_all_peers_are_ended(results, s
 def assert_judged(goal, against, limit, seconds=None):
     assert goal["met"] == (goal["measured"] <= limit)
     ours, theirs = goal["median_ms"]["hcreg"], goal["median_ms"][against]
-    assert goal["measured"] == pytest.approx(ours / theirs, rel=0.1, abs=1e-3)
+    rounding = 0.051  # the record's medians have one decimal, and some here are below one
+    assert (ours - rounding) / (theirs + rounding) <= goal["measured"]
+    assert goal["measured"] * (theirs - rounding) <= ours + rounding
     if seconds is not None:
         assert theirs == 1000 * seconds
 
