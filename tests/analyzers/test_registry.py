@@ -129,7 +129,7 @@ def test_unknown_engines_and_modes(model):
 
 
 def test_names_that_the_analyzers_modules_give_in_their_examples():
-    for module in ("registry", "base", "graph", "parts", "rules", "walk", "canonization", "relevance", "gradient"):
+    for module in ("registry", "base", "parts", "rules", "walk", "canonization", "relevance", "gradient"):
         module = importlib.import_module(f"hcreg.analyzers.{module}")
         assert doctest.testmod(module).failed == 0
 
