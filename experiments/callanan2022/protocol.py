@@ -204,7 +204,7 @@ def train(arm, data, folder, learning_rate, epochs, seed, features=None, batch_s
     -------
     model : keras.Model
     record : dict
-        With ``validation_accuracy``, ``seconds``, ``history`` and the warnings of training; also in ``run.json``.
+        With ``validation_accuracy``, ``seconds`` and ``history``; also in ``run.json``.
     """
     seed_everything(seed)
     model = models.cnn_classifier(seed=seed)
@@ -282,6 +282,10 @@ def fit(model, tap, arm, data, folder, learning_rate, epochs, seed, batch_size=1
         epochs=epochs,
         batch_size=batch_size,
         verbose=2 if progress else 0,
-        callbacks=[keras.callbacks.BackupAndRestore(str(folder / "backup")), keras.callbacks.TerminateOnNaN()],
+        callbacks=[
+            keras.callbacks.BackupAndRestore(str(folder / "backup")),
+            keras.callbacks.TerminateOnNaN(),
+            losses.HeatmapMonitor(),
+        ],
     ).history
     return {name: [float(value) for value in values] for name, values in history.items()}, time.perf_counter() - started

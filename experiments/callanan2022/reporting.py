@@ -59,11 +59,13 @@ def report(experiment, rows, arms, folder):
     write_rows(folder / f"{name}.csv", table)
     tests = comparisons(experiment, trained)
     write_rows(folder / f"{name}_tests.csv", tests)
-    write_json(folder / f"{name}.json", {"command": f"python -m experiments.callanan2022.{name}", **runs.provenance()})
+    command = f"python -m experiments.callanan2022.{name} report --arms {' '.join(arms)}"
+    write_json(folder / f"{name}.json", {"command": command, **runs.provenance()})
     print("\n".join([*table_lines(table), *test_lines(tests)]))
     for number, measure in _figures(experiment).items():
         values = {arm: [row[measure] for row in accepted[arm] or trained[arm]] for arm in arms}
         paper = THESIS_HEART[experiment] if measure == HEART else THESIS_LABEL_MEDIAN if measure == LABEL else {}
+        paper = {arm: paper[_thesis_arm(arm)] for arm in arms if _thesis_arm(arm) in paper}
         figure = distributions(values, MEASURES[measure], paper, logarithmic=measure in (LABEL, EFFECT))
         save(figure, folder / f"figure{number}.png")
 
@@ -149,12 +151,17 @@ def _arm_row(experiment, arm, trained, accepted):
             row[f"{measure}_{summary.__name__}"] = _of(accepted, measure, summary)
     row["heart_positive_grad_cam_mean"] = _of(accepted, "heart_positive_grad_cam", np.mean)
     row["inflation_median"] = _of(accepted, "inflation", np.median)
-    paper_arm = arm.removesuffix("_pretrained") if arm.startswith("heatmap") else arm
+    paper_arm = _thesis_arm(arm)
     row["thesis_heart_mean"] = THESIS_HEART[experiment].get(paper_arm, float("nan"))
     if experiment == 2:
         row["thesis_sex_label_median"] = THESIS_LABEL_MEDIAN.get(paper_arm, float("nan"))
         row["thesis_sex_label_mean"] = THESIS_LABEL_MEAN.get(paper_arm, float("nan"))
     return row
+
+
+def _thesis_arm(arm):
+    """The thesis's arm whose figure stands beside one of ours: it has one heatmap loss, and frozen cross-entropy."""
+    return "heatmap" if "heatmap" in arm else arm
 
 
 def _of(rows, name, summary):

@@ -10,6 +10,7 @@ from keras import layers, ops
 
 import hcreg.layers.cam as module
 from hcreg import backend
+from hcreg.analyzers import create_analyzer
 from hcreg.layers import GradCAM, HiResCAM
 
 
@@ -337,3 +338,14 @@ def test_true_classes_need_labels():
 
 def test_examples():
     assert doctest.testmod(module) == (0, 5)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("hires_cam", HiResCAM), ("grad_cam", GradCAM)])
+def test_maps_are_those_of_the_analyzer(name, layer):
+    model = network(layers.Flatten())
+    maps = np.asarray(layer.tap(model, "conv")(IMAGES)["maps"])
+    for number in range(maps.shape[-1]):
+        analyzer = create_analyzer(name, model, neuron=number, layer="conv", resize=False)
+        np.testing.assert_allclose(
+            analyzer.analyze(np.asarray(IMAGES))[..., 0], maps[..., number], rtol=1e-4, atol=1e-5
+        )
