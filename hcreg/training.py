@@ -6,8 +6,6 @@ with the same weights to the bit as a run that was never stopped.
 """
 
 import contextlib
-import io
-import json
 import sys
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from hcreg import model_state
 from hcreg.files import remove_leftovers, write_rows, written_whole
 from hcreg.models import weights_file
 from hcreg.progress import progress_bar
@@ -308,7 +307,8 @@ class _Keeper(keras.callbacks.Callback):
         }
         self.history.append(row)
         if self.best is row:
-            _write_weights(self.model, self.folder / BEST_WEIGHTS)
+            with written_whole(self.folder / BEST_WEIGHTS) as partial:
+                partial.write_bytes(model_state.weights_bytes(self.model))
         self._write_state()
         write_rows(self.folder / HISTORY, self.history)
         if len(self.history) - self.best["epoch"] >= self.patience:
@@ -324,17 +324,9 @@ class _Keeper(keras.callbacks.Callback):
                         shown[f"{prefix}{key}"] = float(logs[log]) * factor
         return shown
 
-    def _variables(self, model):
-        model.optimizer.build(model.trainable_variables)
-        return [*model.variables, *model.optimizer.variables]
-
     def _write_state(self):
-        arrays = {
-            f"variable_{index}": keras.ops.convert_to_numpy(variable)
-            for index, variable in enumerate(self._variables(self.model))
-        }
         with written_whole(self.folder / STATE) as partial, open(partial, "wb") as file:
-            np.savez(file, history=json.dumps(self.history), **arrays)
+            model_state.save_state(file, self.model, self.history)
 
     def restore(self, model):
         """Set the model to the saved state, if there is one."""
@@ -343,24 +335,8 @@ class _Keeper(keras.callbacks.Callback):
         path = self.folder / STATE
         if not path.is_file():
             return
-        try:
-            with np.load(path) as state:
-                history = json.loads(str(state["history"]))
-                arrays = [state[f"variable_{index}"] for index in range(len(state.files) - 1)]
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read ({error}). Remove it to train this run from its start.") from error
-        variables = self._variables(model)
-        found = [array.shape for array in arrays]
-        expected = [tuple(variable.shape) for variable in variables]
-        if found != expected:
-            raise ValueError(
-                f"{path} does not fit the model {model.name!r}: it holds {len(found)} variables of "
-                f"{_count(found):,} numbers, the model and its optimiser have {len(expected)} of "
-                f"{_count(expected):,}. It is a run of another model or schedule: choose another folder, or "
-                "remove this one."
-            )
-        for variable, array in zip(variables, arrays):
-            variable.assign(array)
+        arrays, history = model_state.load_state(path, path)
+        model_state.restore(model, arrays, path)
         self.history = history
         write_rows(self.folder / HISTORY, history)  # a kill after the state was written left it an epoch behind
 
@@ -407,22 +383,3 @@ def _in_words(row):
     if "val_dice_score" in row:
         parts.append(f"Dice {row['val_dice_score']:.4f}")
     return ", ".join(parts) or f"loss {row['val_loss']:.4g}"
-
-
-class _MemoryFile(io.BytesIO):
-    """A buffer with the name that Keras asks of a weights file."""
-
-    def __str__(self):
-        return "memory.weights.h5"
-
-
-def _write_weights(model, path):
-    # The HDF5 library ends the process with a segmentation fault when the disk is full, so it writes to memory.
-    buffer = _MemoryFile()
-    model.save_weights(buffer)
-    with written_whole(path) as partial:
-        partial.write_bytes(buffer.getbuffer())
-
-
-def _count(shapes):
-    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)

@@ -18,12 +18,13 @@ WORKER = ROOT / "analyzers" / "innvestigate_worker.py"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
-    {"_version", "attention", "backend", "files", "geometry", "graph", "progress"},
-    {"augmentation", "layers", "losses", "metrics", "preprocessing", "statistics"},
+    {"_version", "attention", "backend", "files", "geometry", "graph", "model_state", "progress"},
+    {"augmentation", "layers", "losses", "metrics", "preprocessing", "provenance", "statistics"},
     {"datasets", "mask_measures", "models"},
+    {"plotting"},
     {"analyzers", "evaluation", "runs", "training", "tuning"},
     {"head_circumference"},
-    {"measurement", "plotting", "report"},
+    {"measurement", "report"},
     {"explanation"},
     {"quickstart", "tables"},
     {"cli"},
@@ -32,7 +33,7 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 # They are handed a keras.Model, or a function that builds one, and know none by name.
 RESTRICTED = {
     "analyzers": {"_version", "backend", "files", "graph", "progress", "statistics"},
-    "tuning": {"_version", "backend", "files", "progress"},
+    "tuning": {"_version", "backend", "files", "model_state", "plotting", "progress", "provenance"},
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 WITHOUT_KERAS = (
@@ -52,6 +53,7 @@ WITHOUT_KERAS = (
     "preprocessing.frames",
     "preprocessing.images",
     "progress",
+    "provenance",
     "report",
     "runs",
     "statistics",

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import pytest
 
-from hcreg import backend, files, training
+from hcreg import backend, files, model_state, training
 
 ROOT = Path(training.__file__).parent.parent
 ON_TENSORFLOW = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
@@ -76,7 +76,7 @@ def without_seconds(history):
 
 def state_of(folder):
     with np.load(folder / training.STATE) as state:
-        return {name: state[name] for name in state.files if name != "history"}
+        return {name: state[name] for name in state.files if name != "extra"}
 
 
 def assert_same(folder, model, history, reference):
@@ -459,10 +459,14 @@ def test_a_missing_weights_file_is_named(tmp_path):
         training.load_weights(build(), tmp_path / "none.weights.h5")
 
 
+def write_weights(model, path):
+    path.write_bytes(model_state.weights_bytes(model))
+
+
 @pytest.mark.parametrize("units", [(), (6, 6), (7,)], ids=["fewer_layers", "more_layers", "other_width"])
 def test_weights_of_another_architecture_are_refused(tmp_path, units):
     """With fewer layers in the model than in the file, Keras itself would load a part and say nothing."""
-    training._write_weights(build(), tmp_path / "a.weights.h5")
+    write_weights(build(), tmp_path / "a.weights.h5")
     model = build(units=units)
     words = rf"a\.weights\.h5 does not fit the model 'toy' of {model.count_params():,} parameters: it is damaged or was"
     with pytest.raises(ValueError, match=words):
@@ -471,7 +475,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, units):
 
 def test_fewer_layers_of_equal_shapes_are_refused_and_named(tmp_path):
     long = build(units=(6, 1))
-    training._write_weights(long, tmp_path / "a.weights.h5")
+    write_weights(long, tmp_path / "a.weights.h5")
     with pytest.raises(ValueError, match=rf"the file holds {long.count_params():,} parameters"):
         training.load_weights(build(units=(6,)), tmp_path / "a.weights.h5")
 
@@ -479,7 +483,7 @@ def test_fewer_layers_of_equal_shapes_are_refused_and_named(tmp_path):
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
 def test_a_damaged_weights_file_is_named(tmp_path, keep):
     path = tmp_path / "a.weights.h5"
-    training._write_weights(build(), path)
+    write_weights(build(), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
     with pytest.raises(ValueError, match=r"a\.weights\.h5 does not fit the model .*damaged"):
@@ -488,7 +492,7 @@ def test_a_damaged_weights_file_is_named(tmp_path, keep):
 
 def test_a_weights_file_damaged_inside_is_named(tmp_path):
     path = tmp_path / "a.weights.h5"
-    training._write_weights(build(), path)
+    write_weights(build(), path)
     with h5py.File(path, "a") as file:
         del file["layers"]
     with pytest.raises(ValueError, match=r"a\.weights\.h5 does not fit the model .*damaged"):

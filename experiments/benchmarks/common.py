@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from hcreg import runs
 from hcreg.files import write_json
+from hcreg.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -68,5 +68,5 @@ def save(name, goals):
     path = RESULTS / f"{name}.json"
     arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *arguments])
-    write_json(path, {"command": command, **runs.provenance(), "goals": goals})
+    write_json(path, {"command": command, **provenance(), "goals": goals})
     return path

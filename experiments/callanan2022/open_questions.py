@@ -18,9 +18,9 @@ import numpy as np
 from experiments.callanan2022.alignment import alignment
 from experiments.callanan2022.comparison import SMOKE
 from experiments.callanan2022.protocol import ALL_CLASSES, CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS, Arm, Data, train
-from hcreg import runs
 from hcreg.files import plain, read_json, write_json, write_rows
 from hcreg.progress import progress_bar
+from hcreg.provenance import provenance
 
 NUM_SEEDS = {"alignment": 3, "maps_and_data_terms": 2, "weights": 2, "harder": 2, "fewer_images": 2}
 LEARNING_RATE, BATCH_SIZE = 5e-3, 16
@@ -190,7 +190,7 @@ def _report(folder, options):
             rows.append({**row, **_summary(found)})
     save = options.save or folder
     write_rows(save / "open_questions.csv", rows)
-    write_json(save / "open_questions.json", {"command": "python -m " + __spec__.name, **runs.provenance()})
+    write_json(save / "open_questions.json", {"command": "python -m " + __spec__.name, **provenance()})
     print("\n".join(table_lines(rows)))
 
 

@@ -11,11 +11,12 @@ from functools import lru_cache
 import keras
 import numpy as np
 
-from hcreg import losses, models, runs
+from hcreg import losses, models
 from hcreg.backend import seed_everything
 from hcreg.datasets import synthetic
 from hcreg.files import plain, read_json, write_json
 from hcreg.preprocessing.attention import attention_inputs, region_mask
+from hcreg.provenance import provenance
 
 TAP = "conv4"
 WEIGHTS = "model.weights.h5"
@@ -229,7 +230,7 @@ def train(arm, data, folder, learning_rate, epochs, seed, features=None, batch_s
         "validation_accuracy": history["val_accuracy"][-1],
         "seconds": seconds,
         "history": history,
-        **runs.provenance(),
+        **provenance(),
     }
     write_json(record_path, record)
     return model, record

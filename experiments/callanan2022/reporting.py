@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments.callanan2022.figures import distributions
-from hcreg import runs, statistics
+from hcreg import statistics
 from hcreg.files import write_json, write_rows
 from hcreg.plotting import save
+from hcreg.provenance import provenance
 
 # As printed: heart overlap of its cross-entropy (frozen convolutions) and heatmap models; sex-label overlap.
 THESIS_HEART = {
@@ -60,7 +61,7 @@ def report(experiment, rows, arms, folder):
     tests = comparisons(experiment, trained)
     write_rows(folder / f"{name}_tests.csv", tests)
     command = f"python -m experiments.callanan2022.{name} report --arms {' '.join(arms)}"
-    write_json(folder / f"{name}.json", {"command": command, **runs.provenance()})
+    write_json(folder / f"{name}.json", {"command": command, **provenance()})
     print("\n".join([*table_lines(table), *test_lines(tests)]))
     for number, measure in _figures(experiment).items():
         values = {arm: [row[measure] for row in accepted[arm] or trained[arm]] for arm in arms}

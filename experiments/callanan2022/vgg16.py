@@ -15,9 +15,10 @@ import numpy as np
 
 from experiments.callanan2022.measures import label_effect, overlap_rows
 from experiments.callanan2022.protocol import CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS, Data, fit, images
-from hcreg import models, runs
+from hcreg import models
 from hcreg.backend import seed_everything
 from hcreg.files import plain, read_json, write_json, write_rows
+from hcreg.provenance import provenance
 
 TAP = "block5_conv3"
 ARMS = {arm.name: arm for arm in (CROSS_ENTROPY, DEFAULT, HEATMAP, THESIS)}
@@ -95,7 +96,7 @@ def run_arm(arm, folder, options):
         "test_accuracy": accuracy,
         **label_effect(model, test),
         "overlaps": {row["region"]: row for row in overlaps if _is_shown(row)},
-        **runs.provenance(),
+        **provenance(),
     }
     write_json(folder / "run.json", plain(record))
 

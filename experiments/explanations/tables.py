@@ -5,8 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from hcreg import runs
 from hcreg.files import read_json, write_json, write_rows
+from hcreg.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,7 +45,7 @@ class Table:
         known = read_json(about) if about.is_file() else {}
         arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
         command = shlex.join(["python", "-m", f"experiments.explanations.{self._name}", *arguments])
-        write_json(about, {**known, part: {"command": command, **runs.provenance()}})
+        write_json(about, {**known, part: {"command": command, **provenance()}})
 
 
 def read(path):

@@ -30,6 +30,7 @@ from experiments.zhang2021.explanations import (
 from hcreg import models, runs
 from hcreg.analyzers.aopc_results import bootstrap_means
 from hcreg.files import plain, read_json, read_rows, write_json, write_rows
+from hcreg.provenance import provenance
 from hcreg.tables.comparing import aligned
 
 NETWORK = "cnn_1m_mae"
@@ -328,7 +329,7 @@ def _open(folder, arguments):
     """Begin the folder or go on with it, if it is of the same settings."""
     path = Path(folder) / "randomisation" / runs.RUN_FILE
     if not path.is_file():
-        write_json(path, {"arguments": arguments, **runs.provenance()})
+        write_json(path, {"arguments": arguments, **provenance()})
     before = read_json(path)["arguments"]
     unlike = [key for key in arguments if before.get(key) != arguments[key]]
     if unlike:

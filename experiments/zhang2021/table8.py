@@ -29,6 +29,7 @@ from experiments.zhang2021.table8_report import RANDOM, Chosen, cell_path, repor
 from hcreg import runs
 from hcreg.analyzers.perturbation import PAPER_PROTOCOL, aopc
 from hcreg.files import plain, read_json, write_json, write_rows
+from hcreg.provenance import provenance
 
 NUM_IMAGES = 64
 SETTINGS = {"draws": 4, "random_orders": 2, "num_samples": NUM_SAMPLES, "regions": (4, 4), "steps": 15}
@@ -199,7 +200,7 @@ def _open(options, settings, records, folders):
     for name, folder in folders.items():
         run = runs.read_run(folder)
         trained[name] = {key: run.get(key) for key in ("commit", "started", "split_checksum")}
-    record = read_json(path) if path.is_file() else {"arguments": arguments, "networks": {}, **runs.provenance()}
+    record = read_json(path) if path.is_file() else {"arguments": arguments, "networks": {}, **provenance()}
     unlike = [key for key in arguments if record["arguments"].get(key) != arguments[key]]
     unlike += [name for name in trained if record["networks"].get(name, trained[name]) != trained[name]]
     if unlike:

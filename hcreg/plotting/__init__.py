@@ -10,6 +10,9 @@ functions are safe in a script, a server or a notebook with a style of its own. 
 Ito, told apart with any colour vision, and trimesters differ in their marker too. A row without a finite
 prediction cannot be drawn; the figure then says how many are left out.
 
+Pictures of a search (`learning_rate_curve`, `trial_histories`) are drawn from the tables of a
+`hcreg.tuning.TrialStore`.
+
 Pictures of explanations (`saliency_grid`, `saliency_overlay`, `perturbation_pictures`, `perturbation_curves`,
 `deep_dream_sheet`) are drawn from arrays instead.
 """
@@ -42,6 +45,7 @@ from hcreg.plotting.perturbation import perturbation_curves, perturbation_pictur
 from hcreg.plotting.regression import regression_figures
 from hcreg.plotting.saliency import saliency_grid, saliency_overlay
 from hcreg.plotting.segmentation import overlays, post_processing, post_processing_errors, rank_post_processing
+from hcreg.plotting.trials import learning_rate_curve, trial_histories
 
 __all__ = [
     "ABSOLUTE_ERROR_LABEL",
@@ -63,6 +67,7 @@ __all__ = [
     "head_circumference_distribution",
     "history_curves",
     "learning_curves",
+    "learning_rate_curve",
     "overlays",
     "perturbation_curves",
     "perturbation_pictures",
@@ -75,4 +80,5 @@ __all__ = [
     "saliency_grid",
     "saliency_overlay",
     "save",
+    "trial_histories",
 ]
