@@ -18,6 +18,7 @@ _MODULES = (
     "models",
     "preprocessing",
     "statistics",
+    "tuning",
 )
 
 __all__ = ["__version__", "measure", *_MODULES]

@@ -20,18 +20,34 @@ def provenance():
     """
     from hcreg import backend
 
-    versions = {"hcreg": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
-        "versions": versions,
+        "versions": package_versions(),
         "commit": git_commit(),
         "device": backend.device_report(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def package_versions(more=()):
+    """Versions of hcreg and of the packages its numbers depend on.
+
+    Parameters
+    ----------
+    more : sequence of str
+        Further packages.
+
+    Returns
+    -------
+    dict of str to str
+        Without those that are not installed.
+    """
+    versions = {"hcreg": __version__}
+    for package in (*PACKAGES, *more):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def git_commit():

@@ -57,6 +57,10 @@ WITHOUT_KERAS = (
     "report",
     "runs",
     "statistics",
+    "tuning",
+    "tuning.reader",
+    "tuning.server",
+    "tuning.store",
 )
 
 

@@ -89,8 +89,8 @@ class TrialReader:
             ``number``; ``state``; ``objective`` (None but for completed trials); ``best_epoch`` (from 1);
             ``num_epochs``; ``seconds`` (spent by all attempts); ``attempts``; ``started_at``, ``finished_at``;
             ``host``, ``device``, ``commit`` of the last attempt; ``model_path``, ``model_sha256``; ``message``; a
-            column ``hp_<name>`` for every hyperparameter and ``metric_<name>`` for every final metric, None where a trial has
-            none.
+            column ``hp_<name>`` for every hyperparameter and ``metric_<name>`` for every final metric, None where a
+            trial has none.
 
         Raises
         ------
