@@ -257,24 +257,8 @@ def fit(model, tap, arm, data, folder, learning_rate, epochs, seed, batch_size=1
     """
     folder.mkdir(parents=True, exist_ok=True)
     channels = model.inputs[0].shape[-1]
-    swap = arm.swap_weight > 0
-    guided = models.with_attention(model, tap, cam=arm.cam, resize=arm.resize, swap=swap)
     x, y = inputs_of(images(data, "train", seed), channels, arm.shuffled_masks, seed)
-    steps = epochs * -(-len(y) // batch_size)
-    guided.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
-        loss=losses.Heatmap(
-            data=arm.data,
-            attention=arm.attention,
-            weight=arm.weight,
-            ramp_steps=arm.ramp_steps,
-            tied=arm.tied,
-            swap_weight=arm.swap_weight,
-            classes=arm.classes,
-            probabilities=arm.probabilities,
-        ),
-        metrics=losses.heatmap_metrics(swap=swap),
-    )
+    guided = compiled(model, tap, arm, learning_rate, epochs * -(-len(y) // batch_size))
     started = time.perf_counter()
     history = guided.fit(
         x,
@@ -290,3 +274,40 @@ def fit(model, tap, arm, data, folder, learning_rate, epochs, seed, batch_size=1
         ],
     ).history
     return {name: [float(value) for value in values] for name, values in history.items()}, time.perf_counter() - started
+
+
+def compiled(model, tap, arm, learning_rate, steps):
+    """The twin of a classifier that is trained in the way of an arm, sharing its weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+    tap : str
+    arm : Arm
+    learning_rate : float
+        At the start; it falls to zero along a cosine.
+    steps : int
+        Of training.
+
+    Returns
+    -------
+    keras.Model
+        Compiled.
+    """
+    swap = arm.swap_weight > 0
+    guided = models.with_attention(model, tap, cam=arm.cam, resize=arm.resize, swap=swap)
+    guided.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        loss=losses.Heatmap(
+            data=arm.data,
+            attention=arm.attention,
+            weight=arm.weight,
+            ramp_steps=arm.ramp_steps,
+            tied=arm.tied,
+            swap_weight=arm.swap_weight,
+            classes=arm.classes,
+            probabilities=arm.probabilities,
+        ),
+        metrics=losses.heatmap_metrics(swap=swap),
+    )
+    return guided

@@ -1,16 +1,19 @@
 """A connection to PostgreSQL that comes back: transactions are tried again whole, errors say what to do.
 
-One `Database` serves one thread of work and holds one connection, opened when first needed. Copies (deepcopy, pickle)
-and forked processes open their own.
+One `Database` holds one connection, opened when first needed, which threads use in turn. Copies (deepcopy, pickle) and
+forked processes open their own.
 """
 
 import contextlib
 import errno
 import os
 import random
+import re
 import sys
 import threading
 import time
+import weakref
+from urllib.parse import quote
 
 import psycopg2
 from psycopg2 import errors, extensions
@@ -63,23 +66,31 @@ def resolve(database):
             "database takes a DSN such as postgresql://user@host/name, the name of an environment variable that holds "
             f"one, or a callable that returns one. Received: {type(database).__name__}."
         )
-    elif "=" in database or "://" in database:
-        dsn, source = database, "database"
-    elif database not in os.environ:
-        raise ValueError(
-            f"database={database!r} is not a DSN (postgresql://user@host/name), and there is no environment variable "
-            f"of that name. Set {database} to a DSN, or give one."
-        )
-    else:
+    elif re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", database):
+        if database not in os.environ:
+            raise ValueError(
+                f"database={database!r} is not a DSN (postgresql://user@host/name), and there is no environment "
+                f"variable of that name. Set {database} to a DSN, or give one."
+            )
         dsn, source = os.environ[database], f"the environment variable {database}"
-    try:
-        extensions.parse_dsn(dsn)
-    except (psycopg2.ProgrammingError, TypeError):  # its words quote the DSN, and with it the password
+    else:
+        dsn, source = database, "database"
+    if not _is_dsn(dsn):  # its words are not shown: they may hold the password
         raise ValueError(
             f"What {source} holds is not a DSN. Expected postgresql://user:password@host:port/name, with special "
-            "characters of the password percent-encoded, or host=... port=... dbname=... user=..."
-        ) from None
+            "characters of the password percent-encoded (@ is %40, / is %2F), or host=... port=... dbname=... user=..."
+        )
     return dsn
+
+
+def _is_dsn(text):
+    try:
+        parts = extensions.parse_dsn(text)
+    except (psycopg2.ProgrammingError, TypeError):
+        return False
+    # a password with an @ or / that is not encoded ends up in the host, the port or the name, and then in messages
+    misplaced = any("@" in parts.get(name, "") for name in ("host", "port", "dbname"))
+    return bool(parts) and not ("://" in text and misplaced)
 
 
 def described(dsn):
@@ -152,8 +163,9 @@ class Database:
         self._reset()
 
     def _reset(self):
-        self._connection, self._process, self._reached = None, None, False
+        self._connection, self._dsn, self._reached = None, None, False
         self._lock = threading.RLock()
+        _databases.add(self)
 
     def __getstate__(self):
         return {"database": self.database, "patience_s": self.patience_s}
@@ -166,8 +178,10 @@ class Database:
         return type(self)(self.database, self.patience_s)
 
     def __repr__(self):
-        with contextlib.suppress(Exception):
-            return f"<{type(self).__name__}: {described(resolve(self.database))}>"
+        with contextlib.suppress(ValueError):
+            dsn = self._dsn if self._dsn or callable(self.database) else resolve(self.database)
+            if dsn:
+                return f"<{type(self).__name__}: {described(dsn)}>"
         return f"<{type(self).__name__}>"
 
     def query(self, statement, values=(), patience_s=None):
@@ -225,7 +239,7 @@ class Database:
     def close(self):
         """Close the connection; the next statement opens another."""
         with self._lock:
-            if self._connection is not None and self._process == os.getpid():
+            if self._connection is not None:
                 with contextlib.suppress(psycopg2.Error):
                     self._connection.close()
             self._connection = None
@@ -239,8 +253,10 @@ class Database:
                     with self._connected().cursor() as cursor:
                         return work(cursor)
                 except psycopg2.Error as error:
+                    # whatever the error is called: a process that slept in a transaction is told "InternalError"
+                    is_broken = self._connection is not None and self._connection.closed
                     self._leave_transaction()
-                    may_pass = isinstance(error, _PASSING)
+                    may_pass = is_broken or isinstance(error, _PASSING)
                     waited_s = time.monotonic() - started
                     if not may_pass or waited_s >= patience_s or (not self._reached and not _is_starting(error)):
                         raise self._in_words(error, waited_s) from None
@@ -265,20 +281,60 @@ class Database:
             self.close()
 
     def _connected(self):
-        if self._connection is not None and (self._process != os.getpid() or self._connection.closed):
-            self._connection = None  # a forked process must not speak on its parent's line
+        if self._connection is not None and self._connection.closed:
+            self._connection = None
         if self._connection is None:
-            dsn = resolve(self.database)
-            self._connection = psycopg2.connect(**_parameters(dsn))
+            self._dsn = self._address()
+            self._connection = psycopg2.connect(**_parameters(self._dsn))
             self._connection.autocommit = True
-            self._process, self._reached = os.getpid(), True
+            self._reached = True
         return self._connection
 
+    def _address(self):
+        try:
+            return resolve(self.database)
+        except Exception as error:
+            if not self._reached:
+                raise
+            # whoever knows the tunnel's new address may not know it yet
+            failed = psycopg2.OperationalError(f"no address: {type(error).__name__}: {error}")
+        raise failed
+
     def _in_words(self, error, waited_s):
-        dsn = resolve(self.database)
-        kind, what = _explained(error, extensions.parse_dsn(dsn).get("user"))
+        kind, what = _explained(error, extensions.parse_dsn(self._dsn).get("user"))
         waited = f" (tried for {waited_s:.0f} s)" if waited_s > 1 else ""
-        return kind(f"{described(dsn)}: {_without_password(what, dsn)}{waited}")
+        return kind(f"{described(self._dsn)}: {self.without_password(what)}{waited}")
+
+    def without_password(self, text):
+        """A text to be printed or stored, without the password of the connection.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        str
+        """
+        parts = extensions.parse_dsn(self._dsn) if self._dsn else {}
+        password = parts.get("password")
+        if password:
+            for form in {password, quote(password, safe=""), quote(password)}:
+                text = text.replace(form, "***")
+        return text
+
+
+_databases = weakref.WeakSet()
+
+
+def _forget_connections():
+    """In a forked process: the lines are the parent's, and so may be the locks that its other threads held."""
+    for database in list(_databases):
+        database._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
 
 
 def _parameters(dsn):
@@ -312,9 +368,7 @@ def _run(cursor, statement, values):
 
 
 def _is_starting(error):
-    return "the database system is" in str(error) or isinstance(
-        error, (errors.DeadlockDetected, errors.LockNotAvailable)
-    )
+    return "the database system is" in str(error)
 
 
 def _explained(error, user):
@@ -323,12 +377,15 @@ def _explained(error, user):
     if isinstance(error, errors.InsufficientPrivilege):
         return PermissionError, (
             f"the role may not do that ({text}). Let the database's owner run CREATE SCHEMA hcreg AUTHORIZATION "
-            f"{user or 'ROLE'}, or GRANT USAGE, CREATE ON SCHEMA hcreg TO {user or 'ROLE'}."
+            f"{user or 'ROLE'}, or, where another role made its tables, connect as that one."
         )
     if isinstance(error, errors.DiskFull):
         return (lambda words: OSError(errno.ENOSPC, words)), f"the database's disk is full ({text}). Free space on it."
     if isinstance(error, errors.ReadOnlySqlTransaction):
-        return PermissionError, f"the database takes no writes ({text}). Name the primary server, not a replica."
+        return PermissionError, (
+            f"the database takes no writes ({text}). Name the primary server, not a replica; some services also refuse "
+            "writes when their disk is full."
+        )
     if isinstance(error, (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName)):
         return (
             ValueError,
@@ -355,8 +412,9 @@ _CONNECTING = (
         "the server does not let this role in from here. Try sslmode=require, or ask its owner",
     ),
     ("permission denied for database", PermissionError, "the role may not connect to this database. Ask its owner"),
-    ('role "', PermissionError, "the server has no such role. Check the user of the DSN"),
-    ('database "', ValueError, "the server has no such database. Make it with createdb, or check the DSN"),
+    ("not permitted to log in", PermissionError, "the role may not log in. Let its owner run ALTER ROLE ... LOGIN"),
+    ('FATAL: role "', PermissionError, "the server has no such role. Check the user of the DSN"),
+    ('FATAL: database "', ValueError, "the server has no such database. Make it with createdb, or check the DSN"),
     ("could not translate host name", ConnectionError, "there is no host of that name. Check the DSN and the network"),
     ("Connection refused", ConnectionError, "nothing answers there. Does the server run, and the tunnel to it?"),
     ("No such file or directory", ConnectionError, "no server has its socket there. Does it run?"),
@@ -367,8 +425,3 @@ _CONNECTING = (
         "all its connections are taken. Raise max_connections, or start fewer workers",
     ),
 )
-
-
-def _without_password(text, dsn):
-    password = extensions.parse_dsn(dsn).get("password")
-    return text.replace(password, "***") if password else text

@@ -241,15 +241,15 @@ class Bayesian:
     - A diverged trial is neither 0 (stock's reading of an infinite loss, better than all others) nor forgotten (its
       reading of NaN): it has an objective as far above the worst as the worst is above the best. Diverged trials count
       as initial points, once one trial is completed.
-    - So has a trial whose objective is finite but huge, lest all others look alike: at least 1000 times farther above
-      the median than the best is below it, and more than ten times the median above it. The median is that of trials
-    X
+    - So has a trial whose objective is finite but huge, lest all others look alike: more than 1000 times farther above
+      the median than the best is below it, and above it by more than ten times the median. The median is that of trials
+      which are apart from each other by 5 % of a range; without the outliers found it may show more.
     - Trials that run or wait are taken to end one standard deviation above what is expected of their values, by a
       process fitted without them (stock asks the process of an earlier time). So are failed trials, lest the next
       proposal is theirs again.
     - A proposal that repeats a trial's values is replaced: where the space is finite by the most hopeful combination
-      that is left, else by the next optimum, else by values drawn at random. A space in which nothing is left stops the
-      search.
+      that is left (where no more than 10 000 are), else by the next optimum, else by values drawn at random. A space in
+      which nothing is left stops the search.
     - The seed 0 is 0, and the ends of a range are kept (`hcreg.tuning.search_space.value_at`).
     """
 
@@ -341,10 +341,10 @@ class Bayesian:
 
     def _instead(self, space, trials, taken, process, optima, state):
         """Replace a proposal that a trial had."""
-        if search_space.is_finite(space):
-            left = _left(space, taken)
-            if not left:
-                return Proposal("stop", None, state)
+        left = _left(space, taken) if search_space.is_finite(space) else None
+        if left == []:
+            return Proposal("stop", None, state)
+        if left:
             points = np.array([search_space.to_vector(space, values) for values in left], float)
             return Proposal("run", left[np.argmin(process.lower_bound(points, self.beta))], state)
         tried = np.array([search_space.to_vector(space, trial.values) for trial in trials], float)
@@ -357,11 +357,11 @@ class Bayesian:
 
 
 def _left(space, taken):
-    """Combinations of a finite space that no trial had, of the first `MAX_COMBINATIONS`."""
+    """Combinations of a finite space that no trial had; None if there are more than can be looked at."""
     found = []
     for values in search_space.combinations(space):
         if values_key(values) not in taken:
             found.append(values)
-        if len(found) == MAX_COMBINATIONS:
-            break
+        if len(found) > MAX_COMBINATIONS:
+            return None
     return found

@@ -31,8 +31,8 @@ class Recorder(keras.callbacks.Callback):
     Notes
     -----
     The state is written after every epoch, unless writing it takes more than a tenth of the time; at most as many
-    epochs are lost as pass meanwhile. Training stops where the objective is not finite, for it would not become so again, and
-    where another worker has taken the trial over.
+    epochs are lost as pass meanwhile. Training stops where the objective is not finite, for it would not become so
+    again, and where another worker has taken the trial over.
     """
 
     def __init__(self, store, checkpoints, lease, heartbeat, objective, callbacks, progress):

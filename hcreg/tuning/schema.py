@@ -223,6 +223,11 @@ def migrate(database, schema):
 
 def _version(execute, schema):
     """Of the tables there, 0 where there are none."""
-    if execute("SELECT to_regclass(%s) AS place", (f"{schema}.{_VERSION_TABLE}",))[0]["place"] is None:
+    # not to_regclass(): it may remember that there was none, from before this transaction waited for another's tables
+    found = execute(
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = %s AND relname = %s",
+        (schema, _VERSION_TABLE),
+    )
+    if not found:
         return 0
     return execute(f"SELECT max(version) AS version FROM {schema}.{_VERSION_TABLE}")[0]["version"] or 0

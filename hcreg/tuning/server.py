@@ -58,6 +58,7 @@ BYTES_FOR_NEW_DATA = 150 * 2**20  # an empty cluster takes 40 MB, its first log 
 SOCKET_PATH_BYTES = 103  # of macOS; Linux has 107
 INITDB_OPTIONS = ("--auth-local=peer", "--auth-host=reject")
 START_S = 600  # a long recovery after a power cut is no failure
+START_ATTEMPTS = 3  # one may be killed as it starts; data that are broken stay so
 SETTINGS = {
     "listen_addresses": "",  # no TCP
     "unix_socket_permissions": "0700",
@@ -151,15 +152,16 @@ class EmbeddedDatabase:
         _claim(self.folder)
         with mutex(self.folder):
             self._join()
-            socket_folder = _socket_folder(self.folder)
-            if socket_folder is None:
+            attempt = 1
+            while (socket_folder := _socket_folder(self.folder)) is None:
                 # what still holds the data, and cannot be reached, is ending or has lost its socket
                 stop_server(self.folder)
                 start_watcher(self.folder)
-                _start_server(self.folder)
-                socket_folder = _socket_folder(self.folder)
-            if socket_folder is None:
-                raise OSError(f"the database's server ended as soon as it ran. {_last_words(self.folder)}")
+                if not _start_server(self.folder) and attempt == START_ATTEMPTS:
+                    raise OSError(
+                        f"the database's server did not start; its data are as they were. {_last_words(self.folder)}"
+                    )
+                attempt += 1
         return f"postgresql://{ROLE}@/{ROLE}?host={quote(socket_folder)}&port={PORT}"
 
     @property
@@ -288,7 +290,10 @@ def _last_words(folder, lines=6):
 
 
 def _start_server(folder):
-    """Start the server, its data made first where there are none. Under the mutex, as a user, nothing running."""
+    """Start the server, its data made first where there are none; whether it started.
+
+    Under the mutex, as one of the users, nothing running.
+    """
     data, user = folder / "data", server_user(folder)
     version = _version_of(data)
     remove_temporary(folder)
@@ -319,8 +324,7 @@ def _start_server(folder):
             "-o",
             options,
         ]
-        if run_program(user, command, data, log, inherited=(lock,)):
-            raise OSError(f"the database's server did not start; its data are as they were. {_last_words(folder)}")
+        return run_program(user, command, data, log, inherited=(lock,)) == 0
     finally:
         os.close(log)
         os.close(lock)  # the server holds it on
