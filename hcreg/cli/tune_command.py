@@ -67,7 +67,7 @@ def _search(options):
     # each trial builds a model anew, and TensorFlow warns that functions are traced again
     logging.getLogger("tensorflow").addFilter(_is_not_of_retracing)
     database = _database_of(options)
-    from hcreg.tuning.search import learning_rate_search, open_store
+    from hcreg.tuning.search import learning_rate_search
 
     if options.script is not None:
         target = load_script(options.script)
@@ -76,8 +76,6 @@ def _search(options):
         from hcreg.cli.search_regressor import head_target
 
         target = head_target(options)
-    with contextlib.closing(open_store(database, options.output)) as store:
-        _refuse_other(store, options.study, target)
     objective = options.objective or target.objective
     _say(
         f"Study {options.study}: at most {options.max_trials} trials of {options.epochs} epochs, learning rates from "
@@ -104,6 +102,7 @@ def _search(options):
             patience=options.patience,
             measures=target.measures,
             callbacks=target.callbacks,
+            definition={name: target.attributes[name] for name in target.deciding},
             attributes=target.attributes,
             accept_code_change=options.accept_code_change,
         )
@@ -122,23 +121,6 @@ def _database_of(options):
     if options.database is None:
         return None
     return database_of(options.database, options.output / "database", may_make=True)
-
-
-def _refuse_other(store, name, target):
-    """Refuse a study of another network or other images, which the source of the model function does not show."""
-    try:
-        known = store.study(name)["attributes"]
-    except ValueError:  # a new one
-        return
-    other = [
-        f"{key} is {known[key]!r} there and {target.attributes[key]!r} here"
-        for key in target.deciding
-        if key in known and known[key] != target.attributes[key]
-    ]
-    if other:
-        raise ValueError(
-            f"the study {name!r} is another search: {'; '.join(other)}. Use another study name, or the same options."
-        )
 
 
 def _report(store, options):

@@ -98,7 +98,7 @@ class _Search(keras_tuner.HyperModel):
     def build(self, hp):
         learning_rate = hp.Float(HYPERPARAMETER, self.low, self.high, sampling="log")
         model = self.build_model(learning_rate)
-        if isinstance(model, keras.Model) and model.optimizer is None:
+        if isinstance(model, keras.Model) and not model.compiled:
             raise keras_tuner.errors.FatalValueError(
                 f"build_model({learning_rate:.3g}) returned a model that is not compiled. Compile it with an optimiser "
                 "of that learning rate."
@@ -132,6 +132,7 @@ def learning_rate_search(
     measures=None,
     callbacks=(),
     strategy=None,
+    definition=None,
     attributes=None,
     accept_code_change=False,
     lease_s=300,
@@ -183,6 +184,8 @@ def learning_rate_search(
         Copied for each trial.
     strategy : tf.distribute.Strategy, optional
         Each trial runs under it.
+    definition : dict, optional
+        Whatever else must be the same for all who join, such as the augmentation.
     attributes : dict, optional
         Noted with a new study, such as ``{"data_path": ...}``.
     accept_code_change : bool
@@ -210,15 +213,13 @@ def learning_rate_search(
     """
     if not 0 < low < high < float("inf"):
         raise ValueError(f"The range is 0 < low < high. Received: low={low!r}, high={high!r}.")
-    for name, value in (("max_trials", max_trials), ("epochs", epochs), ("batch_size", batch_size)):
+    counts = {"max_trials": max_trials, "epochs": epochs, "batch_size": batch_size}
+    counts |= {"executions_per_trial": executions_per_trial} | ({} if patience is None else {"patience": patience})
+    for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is a whole number of at least 1. Received: {value!r}.")
     data, fit_data = _described_data(train, validation, batch_size), _fit_data(train, validation, batch_size)
     chosen = keras_tuner.Objective(objective, direction) if direction else objective
-    fit_callbacks = list(callbacks)
-    if patience is not None:
-        mode = {"min": "min", "max": "max", None: "auto"}[direction]
-        fit_callbacks.append(keras.callbacks.EarlyStopping(objective, patience=patience, mode=mode))
     is_embedded = database is None and DATABASE_VARIABLE not in os.environ
     if checkpoints is None:
         checkpoints = Path(folder) / "trials" if is_embedded else IN_STORE
@@ -234,9 +235,14 @@ def learning_rate_search(
         attributes=attributes,
         accept_code_change=accept_code_change,
         definition={
-            "training": {"epochs": epochs, "patience": patience, "executions_per_trial": executions_per_trial, **data}
+            **(definition or {}),
+            "training": {"epochs": epochs, "patience": patience, "executions_per_trial": executions_per_trial, **data},
         },
     )
+    fit_callbacks = list(callbacks)
+    if patience is not None:
+        mode = oracle.objective.direction
+        fit_callbacks.append(keras.callbacks.EarlyStopping(objective, patience=patience, mode=mode))
     tuner = PostgresTuner(
         oracle,
         _Search(build_model, float(low), float(high), lambda model, **options: model.fit(**fit_data, **options)),
@@ -291,9 +297,20 @@ def _described_data(train, validation, batch_size):
         if isinstance(part, (tuple, list)):
             if not 2 <= len(part) <= 3:
                 raise ValueError(f"{name} is (x, y) or (x, y, sample_weight). Received: {len(part)} parts.")
-            described[name] = {"checksum": _checksum(part), "num_samples": len(_leaves(part)[0])}
+            sizes = sorted({array.shape[0] if array.ndim else None for array in _leaves(part)}, key=str)
+            if len(sizes) != 1 or not sizes[0]:
+                raise ValueError(
+                    f"{name} holds arrays of one number of samples, at least 1. Received: "
+                    f"{', '.join(str(array.shape) for array in _leaves(part)[:4])}."
+                )
+            described[name] = {"checksum": _checksum(part), "num_samples": sizes[0]}
+        elif hasattr(part, "__next__"):
+            raise ValueError(
+                f"{name} is read once an epoch, by every trial; a generator ends after the first. Give a tuple (x, y), "
+                "a PyDataset or a tf.data.Dataset."
+            )
         else:
-            described[name] = {"kind": type(part).__name__, "num_batches": _length(part)}
+            described[name] = {"kind": type(part).__name__, "num_batches": _length(part, name)}
     return described
 
 
@@ -309,14 +326,18 @@ def _checksum(tree):
     digest = hashlib.sha256()
     for array in _leaves(tree):
         digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _length(stream):
+def _length(stream, name):
+    if hasattr(stream, "num_batches"):
+        return stream.num_batches
     try:
         return len(stream)
-    except TypeError:
+    except TypeError as error:
+        if "infinite" in str(error):
+            raise ValueError(f"{name} repeats without end, so that no epoch would end. Drop its repeat().") from None
         return None
 
 

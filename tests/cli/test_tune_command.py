@@ -251,10 +251,9 @@ def test_regressor_is_judged_in_pixels_and_measured_in_mm(database, cohort, caps
     assert f"validation images: {best['metric_val_mae_mm']:.2f} mm; a constant guess " in out
     assert (study["definition"]["direction"], study["attributes"]["model"]) == ("min", "cnn_263k")
     answer = tuned(capsys, *arguments, "--model", "cnn_1m", "--augmentation", "default", status=1).err
-    assert (
-        "the study 'head' is another search: model is 'cnn_263k' there and 'cnn_1m' here; augmentation is 'none' there "
-        "and 'default' here. Use another study name, or the same options."
-    ) in answer
+    assert "The study 'head' is another search: " in answer
+    assert "augmentation is 'none' there and 'default' here" in answer
+    assert "model is 'cnn_263k' there and 'cnn_1m' here" in answer in answer
 
 
 def test_regressor_never_sees_the_test_part(cohort, tmp_path, monkeypatch):
