@@ -64,6 +64,8 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "shared_buffers": "32MB",
+    # systemd removes a user's POSIX segments when the user logs out, which is when a search is left to itself
+    "dynamic_shared_memory_type": "mmap",
     "max_wal_size": "128MB",
     "wal_level": "minimal",  # there are no standbys
     "max_wal_senders": "0",
@@ -152,16 +154,7 @@ class EmbeddedDatabase:
         _claim(self.folder)
         with mutex(self.folder):
             self._join()
-            attempt = 1
-            while (socket_folder := _socket_folder(self.folder)) is None:
-                # what still holds the data, and cannot be reached, is ending or has lost its socket
-                stop_server(self.folder)
-                start_watcher(self.folder)
-                if not _start_server(self.folder) and attempt == START_ATTEMPTS:
-                    raise OSError(
-                        f"the database's server did not start; its data are as they were. {_last_words(self.folder)}"
-                    )
-                attempt += 1
+            socket_folder = _socket_folder(self.folder) or self._start()
         return f"postgresql://{ROLE}@/{ROLE}?host={quote(socket_folder)}&port={PORT}"
 
     @property
@@ -194,6 +187,16 @@ class EmbeddedDatabase:
                     fcntl.flock(last, fcntl.LOCK_SH)  # waits if it is the watcher who stops it; not for other users
             finally:
                 os.close(last)
+
+    def _start(self):
+        with contextlib.suppress(FileNotFoundError):  # what the last one said before it ended is kept
+            os.replace(self.folder / "server.log", self.folder / "server.log.1")
+        for _ in range(START_ATTEMPTS):
+            stop_server(self.folder)  # what holds the data and cannot be reached is ending, or has lost its socket
+            start_watcher(self.folder)
+            if _start_server(self.folder) and (socket_folder := _socket_folder(self.folder)):
+                return socket_folder
+        raise OSError(f"the database's server did not start; its data are as they were. {_last_words(self.folder)}")
 
     def _join(self):
         if self._users is not None and not is_file_of(self._users, self.folder / "users"):
@@ -298,9 +301,8 @@ def _start_server(folder):
     version = _version_of(data)
     remove_temporary(folder)
     temporary = _temporary_folder(user)
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(folder / "server.log", folder / "server.log.1")  # what the last one said, and why it ended
     lock, log = open_lock(folder, "server"), open_lock(folder, "server.log")
+    os.lseek(log, 0, os.SEEK_END)
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, os.fsencode(temporary), 0)
