@@ -227,7 +227,10 @@ def report(options):
     if len(hearts) == 2 and min(map(len, hearts.values())) >= 3:
         first, second = hearts.values()
         found = statistics.compare_groups(first, second)
-        print(f"relevance in the heart, {' against '.join(hearts)}: {found}")
+        print(
+            f"relevance in the heart, {' against '.join(hearts)}: U = {found.u:.0f}, p {found.p_value:.2g} "
+            f"({found.method}), d {found.cohens_d:.2f}"
+        )
 
 
 def summary_line(name, rows, accepted):
