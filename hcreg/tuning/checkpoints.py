@@ -1,5 +1,7 @@
 """Where the files of trials go: a folder that the workers share, or the store itself."""
 
+import contextlib
+import hashlib
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ class Checkpoints:
         self.store, self.study = store, study
         self.folder = None if place == IN_STORE else Path(place).absolute()
         self._has_warned = False
+        self._turns = {}
 
     def save(self, lease, name, content):
         """Save a file of a trial; where the folder is lost, in the store.
@@ -40,12 +43,17 @@ class Checkpoints:
         bool
             False where the trial was taken over.
         """
-        path = None if self.folder is None else self._write(lease, name, content)
-        return self.store.save_artifact(lease, name, content, path)
+        # With the attempt in its name a worker that lost the trial cannot write over its successor's file. Two take
+        # turns: the one on record stays whole until the next is on record, whenever this is killed.
+        key = (lease.trial_id, lease.attempt, name)
+        turn = self._turns.get(key, 0)
+        file_name = f"{name}_{lease.attempt}{'b' * turn}{_ENDINGS.get(name, '')}"
+        path = None if self.folder is None else self._write(self._folder_of(lease.number) / file_name, content)
+        is_held = self.store.save_artifact(lease, name, content, path)
+        self._turns = {key: 1 - turn, **{k: v for k, v in self._turns.items() if k[:2] == key[:2] and k != key}}
+        return is_held
 
-    def _write(self, lease, name, content):
-        # With the attempt in its name: a worker that lost the trial cannot write over its successor's file.
-        path = self._folder_of(lease.number) / f"{name}_{lease.attempt}{_ENDINGS.get(name, '')}"
+    def _write(self, path, content):
         try:
             with written_whole(path) as partial:
                 partial.write_bytes(content)
@@ -102,10 +110,14 @@ class Checkpoints:
         ----------
         number : int
         """
-        if self.folder is not None:
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):  # a folder that is lost holds up nothing
             for path in self._folder_of(number).glob(f"state_*{_ENDINGS['state']}"):
                 path.unlink(missing_ok=True)
 
     def _folder_of(self, number):
-        safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in self.study)
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in self.study)[:100]
+        if safe != self.study or not safe.strip("."):  # two names must not share a folder, nor one leave it
+            safe = f"{safe.strip('.')}_{hashlib.sha256(self.study.encode()).hexdigest()[:8]}"
         return self.folder / safe / f"trial_{number:04d}"

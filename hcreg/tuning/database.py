@@ -22,6 +22,7 @@ CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
 PATIENCE_S = 3600
 _LONGEST_PAUSE_S = 10
+_RANDOM = random.SystemRandom()  # not Python's own: a pause must not move the seeded numbers of a training
 _BETWEEN_NOTES_S = 60
 # A server that is starting, stopping, full or out of slots may serve a minute later; so may a broken line.
 _PASSING = (
@@ -253,7 +254,7 @@ class Database:
                     with self._connected().cursor() as cursor:
                         return work(cursor)
                 except psycopg2.Error as error:
-                    # whatever the error is called: a process that slept in a transaction is told "InternalError"
+                    # some errors of a broken line have the class of a wrong statement, as "lost synchronization"
                     is_broken = self._connection is not None and self._connection.closed
                     self._leave_transaction()
                     may_pass = is_broken or isinstance(error, _PASSING)
@@ -266,7 +267,7 @@ class Database:
                 except BaseException:
                     self._leave_transaction()
                     raise
-                time.sleep(pause_s * random.uniform(0.5, 1.5))
+                time.sleep(pause_s * _RANDOM.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _leave_transaction(self):
@@ -319,8 +320,9 @@ class Database:
         parts = extensions.parse_dsn(self._dsn) if self._dsn else {}
         password = parts.get("password")
         if password:
+            around = r"\b" if len(password) < 4 else ""  # a short one is part of many a word
             for form in {password, quote(password, safe=""), quote(password)}:
-                text = text.replace(form, "***")
+                text = re.sub(rf"{around}{re.escape(form)}{around}", "***", text)
         return text
 
 

@@ -18,7 +18,9 @@ from hcreg.tuning.records import Lease, Wish
 from hcreg.tuning.store import TrialStore
 
 POLL_S = 5
+_RANDOM = random.SystemRandom()  # not Python's own, which workers of one seed share and trainings draw from
 TURN_WAIT_S = 60
+RELEASE_PATIENCE_S = 5
 Status = kt_trial.TrialStatus
 _STATUS = {
     "waiting": Status.INVALID,
@@ -180,7 +182,8 @@ class PostgresOracle(keras_tuner.Oracle):
         if self.algorithm != "grid" and not self.hyperparameters.space:
             raise ValueError(
                 "The search space is empty: the model function asks for no hyperparameter, so that there is nothing to "
-                "search. Use its argument, as in hp.Float('learning_rate', 1e-5, 1e-1, sampling='log')."
+                "search. Use its argument, as in hp.Float('learning_rate', 1e-5, 1e-1, sampling='log'), or give the "
+                "oracle its hyperparameters."
             )
         definition = {
             **self.definition,
@@ -235,7 +238,7 @@ class PostgresOracle(keras_tuner.Oracle):
                     if self._is_costly() and not has_turn and time.monotonic() < waited_since + TURN_WAIT_S:
                         has_turn = self.store.try_turn(self.study_id)
                         if not has_turn:
-                            time.sleep(random.uniform(0.1, 0.3))
+                            time.sleep(_RANDOM.uniform(0.1, 0.3))
                             continue
                     proposal = self.proposer.propose(
                         self.hyperparameters, self._seen(snapshot), snapshot.proposer_state
@@ -288,18 +291,24 @@ class PostgresOracle(keras_tuner.Oracle):
         ----------
         trial : keras_tuner.engine.trial.Trial
 
+        Returns
+        -------
+        bool
+            Whether the trial is finished, by this worker: False where it goes to another, or went.
+
         Raises
         ------
         RuntimeError
             If this was the last of ``max_consecutive_failed_trials`` that failed one after the other.
         """
-        held = self.held.pop(trial.trial_id, None)
+        held = self.held.get(trial.trial_id)
         if held is None:  # ended before
-            return
+            return False
         self.update_space(trial.hyperparameters)
         if trial.status == Status.INVALID and self._may_be_tried_again(held):
-            self.store.release(held.lease, trial.message, outcome="failed")
-            return
+            self.store.release(held.lease, _storable(trial.message), outcome="failed")
+            del self.held[trial.trial_id]
+            return False
         if trial.status == Status.COMPLETED:
             self.score_trial(trial)
             diverged = held.divergence or (
@@ -315,8 +324,9 @@ class PostgresOracle(keras_tuner.Oracle):
             best_epoch=None if trial.best_step is None or state == "failed" else trial.best_step + 1,
             metrics={**_last_values(trial.metrics), **held.measures},
             values=trial.hyperparameters.values,
-            message=message,
+            message=_storable(message),
         )
+        del self.held[trial.trial_id]  # not before: what could not be written down goes back to the others
         if not is_kept:
             print(
                 f"trial {held.lease.number} was taken over by another worker: its result here is dropped",
@@ -326,12 +336,28 @@ class PostgresOracle(keras_tuner.Oracle):
             self._stop_where_all_fail()
         if state == "diverged":
             trial.score, trial.message = self._worst, message
+        return is_kept
 
     def release_all(self, message="interrupted"):
-        """Give back what this process runs, for others or a later call to go on with."""
-        for held in self.held.values():
-            self.store.release(held.lease, message)
-        self.held = {}
+        """Give back what this process runs, for others or a later call to go on with.
+
+        Where the database does not answer within seconds, the trials go to others once their leases run out.
+        """
+        database = self.store.database
+        patience_s, database.patience_s = database.patience_s, min(RELEASE_PATIENCE_S, database.patience_s)
+        try:
+            while self.held:
+                _, held = self.held.popitem()
+                try:
+                    self.store.release(held.lease, _storable(message))
+                except OSError as error:
+                    print(
+                        f"trial {held.lease.number} could not be given back, it goes to another worker when its lease "
+                        f"of {self.lease_s:g} s has run out: {error}",
+                        file=sys.stderr,
+                    )
+        finally:
+            database.patience_s = patience_s
 
     def score_trial(self, trial):
         """Set a trial's score; what is not finite counts as the worst.
@@ -443,7 +469,7 @@ class PostgresOracle(keras_tuner.Oracle):
         """Nothing to begin: the end, or a pause where trials of others may yet come back."""
         if all(trial.status in (Status.COMPLETED, Status.FAILED) for trial in self.trials.values()):
             return kt_trial.Trial(self.hyperparameters.copy(), "", Status.STOPPED)
-        time.sleep(self.poll_s * random.uniform(0.5, 1.5))
+        time.sleep(self.poll_s * _RANDOM.uniform(0.5, 1.5))
         return kt_trial.Trial(self.hyperparameters.copy(), "", Status.IDLE)
 
     def _may_be_tried_again(self, held):
@@ -460,6 +486,13 @@ class PostgresOracle(keras_tuner.Oracle):
                 f"before is kept. Mend the cause and run it again (with accept_code_change=True where the model "
                 f"function changed). The last message:\n{recent[0]['message']}"
             )
+
+
+def _storable(message):
+    """A text as PostgreSQL takes it: what an exception says may hold anything."""
+    if message is None:
+        return None
+    return message.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _trial_id(number):

@@ -54,17 +54,19 @@ def _best_epoch(history, objective):
         {name: values[epoch] for name, values in history.items() if epoch < len(values)}
         for epoch in range(max(map(len, history.values()), default=0))
     ]
-    if not epochs or not objective.has_value(epochs[-1]):
+    # Where validation is not done in every epoch (validation_freq), only those count that have the objective.
+    measured = {n: float(objective.get_value(epoch)) for n, epoch in enumerate(epochs) if objective.has_value(epoch)}
+    if not measured:
         raise ValueError(
             f"The objective {objective.name!r} is not among the metrics of training: {', '.join(history) or 'none'}. "
             "Name one of these, or give fit validation data if it begins with val_."
         )
-    values = [float(objective.get_value(metrics)) for metrics in epochs]
     best = None
-    for epoch, value in enumerate(values):
-        if np.isfinite(value) and (best is None or objective.better_than(value, values[best])):
+    for epoch, value in measured.items():
+        if np.isfinite(value) and (best is None or objective.better_than(value, measured[best])):
             best = epoch
-    when = f" in epoch {len(values)}" if len(values) > 1 else ""
-    divergence = "" if np.isfinite(values[-1]) else f"{objective.name} is {values[-1]}{when}"
-    best = len(values) - 1 if best is None else best
-    return {**epochs[best], objective.name: values[best]}, best, divergence
+    last = max(measured)
+    when = f" in epoch {last + 1}" if len(epochs) > 1 else ""
+    divergence = "" if np.isfinite(measured[last]) else f"{objective.name} is {measured[last]}{when}"
+    best = last if best is None else best
+    return {**epochs[best], objective.name: measured[best]}, best, divergence

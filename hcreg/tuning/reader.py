@@ -57,8 +57,8 @@ class TrialReader:
         Returns
         -------
         dict
-            ``study_id``, ``name``, ``definition``, ``objective``, ``direction``, ``max_trials``, ``seed``,
-            ``attributes``, ``created_at``.
+            ``study_id``, ``name``, ``definition``, ``objective``, ``direction``, ``space`` (with what trials revealed),
+            ``max_trials``, ``seed``, ``attributes``, ``created_at``.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class TrialReader:
             If there is none of that name, naming those there are.
         """
         found = self._query(
-            "SELECT study_id, name, definition, objective, direction, max_trials, seed, attributes, created_at "
+            "SELECT study_id, name, definition, objective, direction, space, max_trials, seed, attributes, created_at "
             "FROM {s}.study WHERE name = %s",
             (name,),
         )
@@ -218,6 +218,41 @@ class TrialReader:
             rows.append({**row, **{name: metrics.get(name) for name in names}})
         return rows
 
+    def recent_outcomes(self, study_id, count):
+        """How the last trials ended.
+
+        Parameters
+        ----------
+        study_id : int
+        count : int
+
+        Returns
+        -------
+        list of dict
+            ``number``, ``state`` and ``message``, the last first.
+        """
+        return self._query(
+            "SELECT number, state, message FROM {s}.trial WHERE study_id = %s AND finished_at IS NOT NULL "
+            "ORDER BY finished_at DESC, number DESC LIMIT %s",
+            (study_id, count),
+        )
+
+    def count_outcomes(self, lease, outcome):
+        """How many attempts at a trial ended so.
+
+        Parameters
+        ----------
+        lease : Lease
+        outcome : str
+
+        Returns
+        -------
+        int
+        """
+        return self._query(
+            "SELECT count(*) AS count FROM {s}.attempt WHERE trial_id = %s AND outcome = %s", (lease.trial_id, outcome)
+        )[0]["count"]
+
     def export_optuna(self, study, storage):
         """Copy the finished trials into an Optuna study of the same name, for its dashboard.
 
@@ -267,10 +302,17 @@ class TrialReader:
         if found is None or found["path"] is not None:
             where = "" if found is None else f" in the store: it was written to {found['path']}"
             raise FileNotFoundError(f"Trial {number} of {study!r} has no artifact {name!r}{where}.")
-        chunks = self._query(
-            "SELECT content FROM {s}.artifact_chunk WHERE artifact_id = %s ORDER BY number", (found["artifact_id"],)
-        )
-        content = b"".join(bytes(chunk["content"]) for chunk in chunks)
+        content, chunk = [], True
+        while chunk:  # one by one: a statement has a time limit, and a slow line needs minutes for a large file
+            chunk = self._query(
+                "SELECT content FROM {s}.artifact_chunk WHERE artifact_id = %s AND number = %s",
+                (found["artifact_id"], len(content)),
+            )
+            content += [bytes(row["content"]) for row in chunk]
+        now = self.find_artifact(study, number, name)
+        if now is None or now["artifact_id"] != found["artifact_id"]:  # replaced meanwhile
+            return self.load_artifact(study, number, name)
+        content = b"".join(content)
         check_content(content, found, f"artifact {name!r} of trial {number} of {study!r}")
         return content
 

@@ -8,9 +8,14 @@ import keras
 import numpy as np
 
 from hcreg import model_state
+from hcreg.files import plain
 
 _KEPT = (bool, int, float, str, type(None), np.floating, np.integer)
 _LARGEST_SHARE = 0.1  # of the time of training that saving its state may take
+
+
+class StateMisfit(ValueError):
+    """The state of an earlier attempt is of another model."""
 
 
 class Recorder(keras.callbacks.Callback):
@@ -39,7 +44,7 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.store, self.checkpoints, self.lease, self.heartbeat = store, checkpoints, lease, heartbeat
         self.objective, self.others, self.progress = objective, callbacks, progress
-        self._unsent = []
+        self._unsent, self._has_warned = [], False
         self._saved_at, self._saving_s = None, 0.0
 
     def __deepcopy__(self, memo):
@@ -48,7 +53,12 @@ class Recorder(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._saved_at = time.monotonic()
         if self.progress.arrays is not None:
-            model_state.restore(self.model, self.progress.arrays, f"the state of trial {self.lease.number}")
+            if not self.model.built and self.progress.build_config:  # by its first batch, with TensorFlow
+                self.model.build_from_config(self.progress.build_config)
+            try:
+                model_state.restore(self.model, self.progress.arrays, f"the state of trial {self.lease.number}")
+            except ValueError as error:
+                raise StateMisfit(str(error)) from None
             _restore_callbacks(self.others, self.progress.callbacks, self.progress.callback_weights)
             self.progress.arrays = None
             done = self.progress.num_epochs
@@ -71,24 +81,34 @@ class Recorder(keras.callbacks.Callback):
             self.model.stop_training = True
             return
         best = self.progress.best_value
-        if value is None or best is None or self.objective.better_than(value, best):
+        # Where no epoch has the objective, the last is kept; where some have it (validation_freq), the best of those.
+        if best is None or (value is not None and self.objective.better_than(value, best)):
             self.progress.best_value = value
             self.progress.best_weights = bytes(model_state.weights_bytes(self.model))
-        self._save_state()
+        self.progress.has_stopped = bool(self.model.stop_training)
+        if not self._unsent:  # else the database does not answer: training goes on without it
+            self._save_state()
 
     def _send(self):
         """Write the epochs; where the database does not answer they go with the next ones. False: taken over."""
         try:
             is_held = self.store.record_epochs(self.lease, self._unsent)
         except OSError as error:
-            print(f"trial {self.lease.number}: metrics wait for the database: {error}", file=sys.stderr)
+            if not self._has_warned:
+                print(f"trial {self.lease.number}: metrics wait for the database: {error}", file=sys.stderr)
+            self._has_warned = True
             return True
-        self._unsent = []
+        self._unsent, self._has_warned = [], False
         return is_held
 
     def on_train_end(self, logs=None):
-        if self._unsent:
+        until = time.monotonic() + self.store.database.patience_s
+        while self._unsent and not self.heartbeat.lost:  # there is no later epoch for them to go with
             self._send()
+            if time.monotonic() > until:
+                return
+            if self._unsent:
+                time.sleep(1)
 
     def _save_state(self):
         now = time.monotonic()
@@ -107,19 +127,24 @@ class Progress:
 
     Attributes
     ----------
-    finished : list of dict of str to list of float
-        Histories of the executions before.
+    finished : list
+        Histories of the executions before, or what a custom ``fit`` returned instead.
     history : dict of str to list of float
         Of the present one.
     best_value : float or None
         Of the objective.
     best_weights : bytes or None
         A ``.weights.h5`` file.
+    has_stopped : bool
+        A callback ended the present execution: no epoch is to follow.
+    build_config : dict or None
+        Input shapes, for models that only training builds.
     """
 
     def __init__(self):
         self.finished, self.history = [], {}
         self.best_value = self.best_weights = None
+        self.has_stopped, self.build_config = False, None
         self.arrays, self.callbacks, self.callback_weights = None, [], {}
 
     @property
@@ -134,10 +159,10 @@ class Progress:
             values = self.history.setdefault(name, [])
             values += [float("nan")] * (done - len(values)) + [value]
 
-    def end_execution(self):
-        """Begin the next execution."""
-        self.finished.append(self.history)
-        self.history = {}
+    def end_execution(self, result):
+        """Note the result of the execution, its history or what was returned instead, and begin the next."""
+        self.finished.append(result)
+        self.history, self.has_stopped = {}, False
 
     def to_bytes(self, model, callbacks):
         """The whole state, for `from_bytes`."""
@@ -146,6 +171,8 @@ class Progress:
             "finished": self.finished,
             "history": self.history,
             "best_value": self.best_value,
+            "has_stopped": self.has_stopped,
+            "build_config": plain(model.get_build_config()),
             "callbacks": settings,
         }
         file = io.BytesIO()
@@ -167,11 +194,15 @@ class Progress:
         """
         progress, size = cls(), int.from_bytes(content[:8], "little")
         progress.arrays, extra = model_state.load_state(io.BytesIO(content[8 : 8 + size]), name)
-        with np.load(io.BytesIO(content[8 + size :])) as other:
-            progress.best_weights = other["best"].tobytes() or None
-            progress.callback_weights = {key: other[key] for key in other.files if key != "best"}
-        progress.finished, progress.history = extra["finished"], extra["history"]
-        progress.best_value, progress.callbacks = extra["best_value"], extra["callbacks"]
+        try:
+            with np.load(io.BytesIO(content[8 + size :])) as other:
+                progress.best_weights = other["best"].tobytes() or None
+                progress.callback_weights = {key: other[key] for key in other.files if key != "best"}
+            progress.finished, progress.history = extra["finished"], extra["history"]
+            progress.best_value, progress.callbacks = extra["best_value"], extra["callbacks"]
+            progress.has_stopped, progress.build_config = extra["has_stopped"], extra["build_config"]
+        except Exception as error:  # whatever a damaged file makes of it
+            raise ValueError(f"{name} cannot be read ({error})") from error
         return progress
 
 

@@ -128,6 +128,36 @@ BEGIN
 END $$;
 CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON {schema}.trial FOR EACH ROW EXECUTE FUNCTION {schema}.guard_trial();
 
+-- Counts only rows that came to be, as a trigger before the row would not; study's check keeps to max_trials.
+CREATE FUNCTION {schema}.count_trial() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {schema}.study SET next_number = next_number + 1
+        WHERE study_id = NEW.study_id AND next_number = NEW.number;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'trial % of study % has not the next number', NEW.number, NEW.study_id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER counted AFTER INSERT ON {schema}.trial FOR EACH ROW EXECUTE FUNCTION {schema}.count_trial();
+
+CREATE FUNCTION {schema}.guard_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF pg_trigger_depth() > 1 THEN RETURN OLD; END IF;
+        RAISE EXCEPTION 'an attempt is not deleted alone: attempt % of trial %', OLD.number, OLD.trial_id;
+    ELSIF TG_OP = 'UPDATE' THEN
+        IF OLD.outcome IS NOT NULL THEN
+            RAISE EXCEPTION 'attempt % of trial % has ended and does not change', OLD.number, OLD.trial_id;
+        END IF;
+    ELSIF EXISTS (SELECT FROM {schema}.trial
+                  WHERE trial_id = NEW.trial_id AND state IN ('completed', 'diverged', 'failed')) THEN
+        RAISE EXCEPTION 'trial % is finished and is not attempted', NEW.trial_id;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON {schema}.attempt
+    FOR EACH ROW EXECUTE FUNCTION {schema}.guard_attempt();
+
 CREATE FUNCTION {schema}.guard_written() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND pg_trigger_depth() > 1 THEN RETURN OLD; END IF;
@@ -147,12 +177,17 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM {schema}.trial
                WHERE trial_id = written.trial_id AND state IN ('completed', 'diverged', 'failed')) THEN
-        RAISE EXCEPTION 'the trial of metric % is finished and does not change', written.name;
+        RAISE EXCEPTION 'the trial of % is finished and does not change', written.name;
     END IF;
     RETURN written;
 END $$;
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON {schema}.epoch_metric
     FOR EACH ROW EXECUTE FUNCTION {schema}.guard_live();
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON {schema}.artifact
+    FOR EACH ROW EXECUTE FUNCTION {schema}.guard_live();
+-- What only a resume needs goes with the end; by then the trial is finished.
+CREATE TRIGGER guard_deleted BEFORE DELETE ON {schema}.artifact
+    FOR EACH ROW WHEN (OLD.name <> 'state') EXECUTE FUNCTION {schema}.guard_live();
 """
 
 # One script a version; a store of version n is brought to the last by running scripts n + 1 and on.

@@ -19,6 +19,10 @@ from hcreg.tuning.tuner import PostgresTuner, source_of
 
 DATABASE_VARIABLE = "HCREG_DATABASE"
 HYPERPARAMETER = "learning_rate"
+_DIRECTIONS = {
+    "min": {"loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "hinge", "divergence"},
+    "max": {"accuracy", "acc", "auc", "precision", "recall"},
+}
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ def learning_rate_search(
     objective : str
         A metric of training, by its name in Keras's logs.
     direction : {"min", "max"}, optional
-        Needed where Keras Tuner does not know the metric.
+        Needed where the objective's name does not tell: losses and errors are minimised; accuracy, AUC, precision and
+        recall maximised.
     algorithm : {"bayesian", "random", "grid"}
     seed : int
         Of the proposals and, with the number of the trial, of weights and order.
@@ -219,7 +224,7 @@ def learning_rate_search(
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is a whole number of at least 1. Received: {value!r}.")
     data, fit_data = _described_data(train, validation, batch_size), _fit_data(train, validation, batch_size)
-    chosen = keras_tuner.Objective(objective, direction) if direction else objective
+    chosen = keras_tuner.Objective(objective, _direction(objective, direction))
     is_embedded = database is None and DATABASE_VARIABLE not in os.environ
     if checkpoints is None:
         checkpoints = Path(folder) / "trials" if is_embedded else IN_STORE
@@ -276,6 +281,19 @@ def open_store(database=None, folder="runs/tuning"):
             DATABASE_VARIABLE if DATABASE_VARIABLE in os.environ else embedded_database(Path(folder) / "database")
         )
     return TrialStore(database)
+
+
+def _direction(objective, direction):
+    """Of an objective by its name: Keras Tuner's own guess minimises val_dice and val_r2_score."""
+    if direction is None:
+        words = set(objective.lower().split("_"))
+        direction = next((found for found, known in _DIRECTIONS.items() if words & known), None)
+    if direction not in _DIRECTIONS:
+        raise ValueError(
+            f"direction is 'min' where a low {objective!r} is good, 'max' where a high one is. Received: {direction!r}"
+            + (", and the name does not tell." if direction is None else ".")
+        )
+    return direction
 
 
 def _fit_data(train, validation, batch_size):

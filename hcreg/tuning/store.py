@@ -8,6 +8,7 @@ what) are serialised by a lock on the study's row, held for two or three round t
 import hashlib
 import json
 import math
+import uuid
 
 import psycopg2
 from psycopg2.extras import Json
@@ -18,6 +19,7 @@ from hcreg.tuning.records import Lease, Snapshot, differences, number_columns
 
 FINISHED = ("completed", "diverged", "failed")
 CHUNK_BYTES = 8 * 2**20
+CHUNK_TIMEOUT_S = 600  # for one chunk on the way up
 SHORT_PATIENCE_S = 5
 
 
@@ -155,8 +157,9 @@ class TrialStore(TrialReader):
 
         def add(transaction):
             found = transaction.execute(
-                f"SELECT space FROM {self.schema}.study WHERE study_id = %s FOR UPDATE", (study_id,)
-            )[0]["space"]
+                f"SELECT space FROM {self.schema}.study WHERE study_id = %s FOR NO KEY UPDATE", (study_id,)
+            )
+            found = _there(found)["space"]
             added = [entry for entry in json.loads(json.dumps(space)) if entry not in found]
             if added:
                 transaction.execute(
@@ -185,8 +188,7 @@ class TrialStore(TrialReader):
             "FROM {s}.study s LEFT JOIN {s}.trial t USING (study_id) WHERE s.study_id = %s ORDER BY t.number",
             (study_id,),
         )
-        if not rows:
-            raise ValueError(f"The study with id {study_id} was deleted while it was searched.")
+        _there(rows)
         study = {name: rows[0][name] for name in ("space", "proposer_state", "max_trials")}
         names = ("number", "state", "values", "objective", "best_epoch", "message", "attempt", "owner", "is_lost")
         return Snapshot([{name: row[name] for name in names} for row in rows if row["number"] is not None], **study)
@@ -215,18 +217,26 @@ class TrialStore(TrialReader):
         s = self.schema
 
         def decide(transaction):
-            study = transaction.execute(
-                f"SELECT next_number, max_trials FROM {s}.study WHERE study_id = %s FOR UPDATE", (study_id,)
-            )[0]
+            # NO KEY: who writes a file of a trial holds the key of its row, and nobody shall wait for that here
+            found = transaction.execute(
+                f"SELECT next_number, max_trials FROM {s}.study WHERE study_id = %s FOR NO KEY UPDATE", (study_id,)
+            )
+            study = _there(found)
             live = transaction.execute(
                 "SELECT trial_id, number, state, values, attempt, owner, "
                 "lease_expires_at < clock_timestamp() AS is_lost, "
                 f"(SELECT count(*) FROM {s}.attempt a WHERE a.trial_id = t.trial_id AND outcome = 'lost') AS num_lost "
-                f"FROM {s}.trial t WHERE study_id = %s AND state IN ('waiting', 'running') ORDER BY number FOR UPDATE",
+                f"FROM {s}.trial t WHERE study_id = %s AND state IN ('waiting', 'running') "
+                "ORDER BY number FOR NO KEY UPDATE",
                 (study_id,),
             )
             for trial in live:
-                if trial["owner"] == owner:  # the answer to an earlier commit was lost
+                if trial["owner"] == owner:  # the answer to an earlier commit was lost, perhaps long ago
+                    transaction.execute(
+                        f"UPDATE {s}.trial SET lease_expires_at = clock_timestamp() + %s * interval '1 second' "
+                        "WHERE trial_id = %s",
+                        (lease_s, trial["trial_id"]),
+                    )
                     return Lease(trial["trial_id"], trial["number"], trial["attempt"], owner, trial["values"])
             for trial in live:
                 if trial["is_lost"]:
@@ -244,11 +254,11 @@ class TrialStore(TrialReader):
             )
             if not created:
                 return None
-            counted = (
-                f"UPDATE {s}.study SET next_number = next_number + 1, proposer_state = %s WHERE study_id = %s; ",
+            noted = (
+                f"UPDATE {s}.study SET proposer_state = %s WHERE study_id = %s; ",
                 (Json(wish.proposer_state), study_id),
             )
-            return self._begin(transaction, created[0], owner, lease_s, about, counted)
+            return self._begin(transaction, created[0], owner, lease_s, about, noted)
 
         return self.database.transaction(decide)
 
@@ -320,8 +330,10 @@ class TrialStore(TrialReader):
             False where the trial is no longer this worker's; nothing was written then.
         """
         values = _held(lease)
+        if not rows:
+            return bool(self._query(f"SELECT FROM {{s}}.trial WHERE {_HELD}", values, SHORT_PATIENCE_S))
         for index, (execution, epoch, name, value) in enumerate(rows):
-            values |= {f"x{index}": execution, f"e{index}": epoch, f"n{index}": name}
+            values |= {f"x{index}": int(execution), f"e{index}": int(epoch), f"n{index}": name}
             values[f"v{index}"], values[f"f{index}"] = number_columns(value)
         listed = ", ".join(
             f"(%(x{i})s, %(e{i})s, %(n{i})s, %(v{i})s::double precision, %(f{i})s)" for i in range(len(rows))
@@ -330,7 +342,9 @@ class TrialStore(TrialReader):
             self._query(
                 "INSERT INTO {s}.epoch_metric (trial_id, attempt, execution, epoch, name, value, not_finite) "
                 f"SELECT trial_id, attempt, v.* FROM {{s}}.trial, (VALUES {listed}) v "
-                f"WHERE {_HELD} ON CONFLICT (trial_id, execution, epoch, name) DO UPDATE SET "
+                # the lock: whoever takes the trial over waits for this, or this finds that it was taken
+                f"WHERE {_HELD} FOR SHARE OF trial "
+                "ON CONFLICT (trial_id, execution, epoch, name) DO UPDATE SET "
                 "value = EXCLUDED.value, not_finite = EXCLUDED.not_finite, attempt = EXCLUDED.attempt RETURNING epoch",
                 values,
                 SHORT_PATIENCE_S,
@@ -377,7 +391,7 @@ class TrialStore(TrialReader):
             objective=float(objective) if state == "completed" else None,
             best_epoch=best_epoch,
             values=Json(values or lease.values),
-            message=message,
+            message=self._text(message),
         )
 
     def release(self, lease, message=None, outcome="released"):
@@ -395,7 +409,14 @@ class TrialStore(TrialReader):
         bool
             False where it was taken over before.
         """
-        return self._leave(lease, "waiting", outcome, {}, values=Json(lease.values), message=message)
+        return self._leave(lease, "waiting", outcome, {}, values=Json(lease.values), message=self._text(message))
+
+    def _text(self, message):
+        """A message that PostgreSQL takes: no zeros, no halves of letters, as file names may have; no password."""
+        if message is None:
+            return None
+        whole = str(message).replace("\0", "\ufffd").encode(errors="replace").decode()
+        return self.database.without_password(whole)
 
     def _leave(self, lease, state, outcome, metrics, *, values, objective=None, best_epoch=None, message=None):
         given = _held(lease)
@@ -428,41 +449,6 @@ class TrialStore(TrialReader):
             (lease.trial_id, lease.attempt, lease.owner),
         )
         return bool(before) and before[0]["outcome"] == outcome
-
-    def recent_outcomes(self, study_id, count):
-        """How the last trials ended.
-
-        Parameters
-        ----------
-        study_id : int
-        count : int
-
-        Returns
-        -------
-        list of dict
-            ``number``, ``state`` and ``message``, the last first.
-        """
-        return self._query(
-            "SELECT number, state, message FROM {s}.trial WHERE study_id = %s AND finished_at IS NOT NULL "
-            "ORDER BY finished_at DESC, number DESC LIMIT %s",
-            (study_id, count),
-        )
-
-    def count_outcomes(self, lease, outcome):
-        """How many attempts at a trial ended so.
-
-        Parameters
-        ----------
-        lease : Lease
-        outcome : str
-
-        Returns
-        -------
-        int
-        """
-        return self._query(
-            "SELECT count(*) AS count FROM {s}.attempt WHERE trial_id = %s AND outcome = %s", (lease.trial_id, outcome)
-        )[0]["count"]
 
     def try_turn(self, study_id):
         """Ask for the turn to compute a proposal, so that workers do not all compute the same one.
@@ -500,27 +486,38 @@ class TrialStore(TrialReader):
         bool
             False where the trial was taken over.
         """
-        sha256, view = hashlib.sha256(content).hexdigest(), memoryview(content)
-        chunks = [] if path is not None else [view[i : i + CHUNK_BYTES] for i in range(0, len(view), CHUNK_BYTES)]
-        first = {**_held(lease), "name": name, "path": path, "sha256": sha256, "num_bytes": len(view)}
-        insert = (
-            f"DELETE FROM {self.schema}.artifact WHERE name = %(name)s AND trial_id = "
-            f"(SELECT trial_id FROM {self.schema}.trial WHERE {_HELD}); "
-            f"INSERT INTO {self.schema}.artifact (trial_id, attempt, name, path, sha256, num_bytes) "
-            f"SELECT trial_id, attempt, %(name)s, %(path)s, %(sha256)s, %(num_bytes)s FROM {self.schema}.trial "
-            f"WHERE {_HELD} RETURNING artifact_id"
+        view, s = memoryview(content).cast("B"), self.schema
+        given = {**_held(lease), "name": name, "path": path, "num_bytes": len(view)}
+        given |= {"sha256": hashlib.sha256(view).hexdigest(), "partial": f"{name} {uuid.uuid4()}"}
+        held = f"SELECT FROM {s}.trial WHERE {_HELD} FOR SHARE"
+        old = f"DELETE FROM {s}.artifact WHERE name = %(name)s AND trial_id = %(trial_id)s"
+        new = (
+            f"INSERT INTO {s}.artifact (trial_id, attempt, name, path, sha256, num_bytes) SELECT trial_id, attempt, "
+            f"%(written)s, %(path)s, %(sha256)s, %(num_bytes)s FROM {s}.trial WHERE {_HELD} RETURNING artifact_id"
         )
-        if not chunks:
-            return bool(self.database.query(insert, first))
+        if path is not None or not len(view):
+            only_if_held = f"{old} AND EXISTS (SELECT FROM {s}.trial WHERE {_HELD})"
+            return bool(self.database.query(f"{held}; {only_if_held}; {new}", {**given, "written": name}))
 
         def write(transaction):
-            made = transaction.execute(insert, first)
-            for number, chunk in enumerate(chunks if made else []):
+            # Under another name until all is there: the upload may take minutes, and the trial is not locked for it.
+            made = transaction.execute(
+                f"SET LOCAL idle_in_transaction_session_timeout = '{CHUNK_TIMEOUT_S}s'; {new}",
+                {**given, "written": given["partial"]},
+            )
+            for number, start in enumerate(range(0, len(view), CHUNK_BYTES) if made else ()):
                 transaction.execute(
-                    f"INSERT INTO {self.schema}.artifact_chunk VALUES (%s, %s, %s)",
-                    (made[0]["artifact_id"], number, psycopg2.Binary(chunk)),
+                    f"INSERT INTO {s}.artifact_chunk VALUES (%s, %s, %s)",
+                    (made[0]["artifact_id"], number, psycopg2.Binary(view[start : start + CHUNK_BYTES])),
                 )
-            return bool(made)
+            if made and transaction.execute(held, given):
+                transaction.execute(
+                    f"{old}; UPDATE {s}.artifact SET name = %(name)s WHERE artifact_id = %(id)s",
+                    {**given, "id": made[0]["artifact_id"]},
+                )
+                return True
+            transaction.execute(f"DELETE FROM {s}.artifact WHERE name = %(partial)s", given)
+            return False
 
         return self.database.transaction(write)
 
@@ -536,22 +533,36 @@ class TrialStore(TrialReader):
         Raises
         ------
         ValueError
-            If there is no such trial, or it has a metric of that name already: those do not change.
+            If there is no such trial, it is not finished, or it has a metric of that name and another value: those
+            do not change. Nothing is added then.
         """
-        found = self._query(
-            "SELECT t.trial_id FROM {s}.trial t JOIN {s}.study s USING (study_id) WHERE s.name = %s AND t.number = %s",
-            (study, number),
-        )
-        if not found:
-            raise ValueError(f"The study {study!r} has no trial {number}.")
-        for name, value in metrics.items():
-            written = self._query(
-                "INSERT INTO {s}.trial_metric (trial_id, name, value, not_finite) VALUES (%s, %s, %s, %s) "
-                "ON CONFLICT (trial_id, name) DO NOTHING RETURNING name",
-                (found[0]["trial_id"], name, *number_columns(value)),
+        s = self.schema
+
+        def add(transaction):
+            found = transaction.execute(
+                f"SELECT t.trial_id, t.finished_at FROM {s}.trial t JOIN {s}.study s USING (study_id) "
+                "WHERE s.name = %s AND t.number = %s",
+                (study, number),
             )
-            if not written:
-                raise ValueError(f"Trial {number} of {study!r} has a metric {name!r} already; it does not change.")
+            if not found:
+                raise ValueError(f"The study {study!r} has no trial {number}.")
+            if found[0]["finished_at"] is None:
+                raise ValueError(f"Trial {number} of {study!r} is not finished: metrics are added to finished trials.")
+            for name, value in metrics.items():
+                wanted = number_columns(value)
+                there = transaction.execute(
+                    f"INSERT INTO {s}.trial_metric (trial_id, name, value, not_finite) VALUES (%(id)s, %(name)s, "
+                    "%(value)s, %(flag)s) ON CONFLICT (trial_id, name) DO NOTHING; "
+                    f"SELECT value, not_finite FROM {s}.trial_metric WHERE trial_id = %(id)s AND name = %(name)s",
+                    {"id": found[0]["trial_id"], "name": name, "value": wanted[0], "flag": wanted[1]},
+                )[0]
+                if (there["value"], there["not_finite"]) != wanted:
+                    raise ValueError(
+                        f"Trial {number} of {study!r} has a metric {name!r} of another value already; it does not "
+                        "change. Use another name."
+                    )
+
+        self.database.transaction(add)
 
 
 STATE_ARTIFACT = "state"  # what a resume needs; gone once the trial is finished
@@ -560,3 +571,9 @@ _HELD = "trial_id = %(trial_id)s AND attempt = %(attempt)s AND owner = %(owner)s
 
 def _held(lease):
     return {"trial_id": lease.trial_id, "attempt": lease.attempt, "owner": lease.owner}
+
+
+def _there(rows):
+    if not rows:
+        raise ValueError("The study was deleted while it was searched. Use another study name, or begin it anew.")
+    return rows[0]

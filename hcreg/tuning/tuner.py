@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
+import warnings
 from pathlib import Path
 
 import keras_tuner
@@ -20,7 +21,7 @@ from hcreg.tuning.checkpoints import IN_STORE, Checkpoints
 from hcreg.tuning.heartbeat import HEARTBEAT_S, Heartbeat
 from hcreg.tuning.oracle import PostgresOracle
 from hcreg.tuning.outcome import outcome_of
-from hcreg.tuning.recorder import Progress, Recorder
+from hcreg.tuning.recorder import Progress, Recorder, StateMisfit
 
 
 class PostgresTuner(keras_tuner.Tuner):
@@ -112,10 +113,11 @@ class PostgresTuner(keras_tuner.Tuner):
     def on_trial_end(self, trial):
         """Called at the end of a trial."""
         try:
-            self.oracle.end_trial(trial)
+            is_finished = self.oracle.end_trial(trial)
         finally:
             self.heartbeat.stop()
-        self.checkpoints.remove_states(int(trial.trial_id))
+        if is_finished:  # else whoever goes on with it needs them
+            self.checkpoints.remove_states(int(trial.trial_id))
         self.on_search_progress(trial)
 
     def run_trial(self, trial, *args, **kwargs):
@@ -134,6 +136,16 @@ class PostgresTuner(keras_tuner.Tuner):
         """
         held = self.oracle.held[trial.trial_id]
         progress = self._progress_of(held.lease)
+        try:
+            results = self._run_executions(trial, held, progress, *args, **kwargs)
+        except StateMisfit as error:  # the model function was changed since, and the change accepted
+            print(f"trial {held.lease.number} begins anew: {error}", file=sys.stderr)
+            progress = Progress()
+            results = self._run_executions(trial, held, progress, *args, **kwargs)
+        self._keep_model(trial, held, progress)
+        return results
+
+    def _run_executions(self, trial, held, progress, *args, **kwargs):
         original = kwargs.pop("callbacks", None) or []
         results = list(progress.finished)
         for execution in range(len(progress.finished), self.executions_per_trial):
@@ -154,13 +166,14 @@ class PostgresTuner(keras_tuner.Tuner):
             callbacks.append(recorder)
             options = {**kwargs, "callbacks": callbacks}
             if progress.num_epochs:
-                options["initial_epoch"] = progress.num_epochs
+                options["initial_epoch"] = (kwargs.get("initial_epoch") or 0) + progress.num_epochs
+                if progress.has_stopped:  # early, in its last epoch
+                    options["epochs"] = options["initial_epoch"]
             result = self._build_and_fit_model(trial, *args, **options)
-            results.append(dict(progress.history) if hasattr(result, "history") and progress.history else result)
-            progress.end_execution()
+            results.append(_plain(progress.history if hasattr(result, "history") and progress.history else result))
+            progress.end_execution(results[-1])
             if self.heartbeat.lost:
                 break
-        self._keep_model(trial, held, progress)
         return results
 
     def load_model(self, trial):
@@ -226,6 +239,8 @@ class PostgresTuner(keras_tuner.Tuner):
         try:
             metrics, step, divergence = outcome_of(_listed(results), self.oracle.objective)
         except ValueError as error:  # a wrong name: no further trial would do better
+            if self.heartbeat.lost:  # or no whole epoch, of a trial that is another worker's now
+                return
             raise keras_tuner.errors.FatalValueError(str(error)) from None
         held = self.oracle.held.get(trial.trial_id)
         if held is not None:
@@ -264,8 +279,8 @@ class PostgresTuner(keras_tuner.Tuner):
         if self.measures is None:
             return
         model = self._trained
-        self._set_weights(model, progress.best_weights)
         try:
+            self._set_weights(model, progress.best_weights)
             held.measures = {name: float(value) for name, value in self.measures(model).items()}
         except Exception:  # the training it measures is not lost for it
             held.remark = f"measures failed: {traceback.format_exc()}"
@@ -275,7 +290,8 @@ class PostgresTuner(keras_tuner.Tuner):
         path = Path(self._scratch.name) / "loaded.weights.h5"
         path.write_bytes(weights)
         strategy = self.distribution_strategy
-        with contextlib.nullcontext() if strategy is None else strategy.scope():
+        with contextlib.nullcontext() if strategy is None else strategy.scope(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # whose state is not asked for
             model.load_weights(str(path))
 
 
@@ -324,6 +340,14 @@ def source_of(hypermodel):
         return textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
         return f"{function.__module__}.{function.__qualname__} (its source is not known)"
+
+
+def _plain(result):
+    """A result as JSON can hold it: numbers, and dicts of numbers or lists of them."""
+    result = getattr(result, "history", result)
+    if isinstance(result, dict):
+        return {name: np.asarray(values, float).tolist() for name, values in result.items()}
+    return float(result)
 
 
 def _listed(results):
