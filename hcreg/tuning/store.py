@@ -495,8 +495,14 @@ class TrialStore(TrialReader):
             f"INSERT INTO {s}.artifact (trial_id, attempt, name, path, sha256, num_bytes) SELECT trial_id, attempt, "
             f"%(written)s, %(path)s, %(sha256)s, %(num_bytes)s FROM {s}.trial WHERE {_HELD} RETURNING artifact_id"
         )
-        if path is not None or not len(view):
+        if path is not None or len(view) <= CHUNK_BYTES:  # in one round trip: all is there before the trial is locked
             only_if_held = f"{old} AND EXISTS (SELECT FROM {s}.trial WHERE {_HELD})"
+            if path is None and len(view):
+                given["content"] = psycopg2.Binary(view)
+                new = (
+                    f"WITH made AS ({new}), chunk AS (INSERT INTO {s}.artifact_chunk "
+                    "SELECT artifact_id, 0, %(content)s FROM made) SELECT artifact_id FROM made"
+                )
             return bool(self.database.query(f"{held}; {only_if_held}; {new}", {**given, "written": name}))
 
         def write(transaction):

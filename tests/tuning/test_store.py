@@ -339,6 +339,51 @@ class TrialStoreContract:
         assert {(row["state"], row["attempts"]) for row in rows} == {("completed", 1)}
         assert len({row["hp_lr"] for row in rows}) == 20
 
+    def test_nothing_is_lost_while_connections_are_ended_at_random(self, store):
+        study = store.join("disturbed", DEFINITION, max_trials=24)
+        done = threading.Event()
+
+        def disturb():
+            killer = Database(store.database.database, patience_s=60)
+            ended = 0
+            while not done.wait(0.03):
+                ended += len(
+                    killer.query(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hcreg' "
+                        "AND datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1"
+                    )
+                )
+            killer.close()
+            return ended
+
+        def work(worker):
+            mine = copy.deepcopy(store)
+            while not (snapshot := mine.snapshot(study)).is_full:
+                number = snapshot.next_number
+                lease = mine.take(study, f"w{worker}", wish(number, number % 7 + worker / 10 + number))
+                if lease is not None:
+                    assert mine.record_epochs(lease, [(0, 1, "loss", 1.0)])
+                    assert mine.save_artifact(lease, "state", b"state")
+                    assert mine.save_artifact(lease, "model", b"model %d" % lease.number)
+                    assert mine.beat(lease)
+                    assert mine.end(lease, "completed", objective=lease.number, metrics={"loss": 1.0})
+            mine.close()
+
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            disturbing = pool.submit(disturb)
+            try:
+                list(pool.map(work, range(4)))
+            finally:
+                done.set()
+            assert disturbing.result() > 0
+        rows = store.table("disturbed")
+        assert [(row["number"], row["state"], row["objective"]) for row in rows] == [
+            (number, "completed", number) for number in range(24)
+        ]
+        assert [(row["attempts"], row["num_epochs"], row["metric_loss"]) for row in rows] == [(1, 1, 1.0)] * 24
+        assert [store.load_artifact("disturbed", n) for n in range(24)] == [b"model %d" % n for n in range(24)]
+        assert len(content_of(store)["artifact"]) == 24
+
     # -- fencing
 
     def test_a_lease_that_was_taken_over_writes_nothing(self, store, study, other):
