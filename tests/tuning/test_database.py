@@ -39,10 +39,12 @@ def dsn(postgres_server):
 @pytest.fixture
 def connected(dsn):
     """A database with an empty table of its own, and a second connection to the same."""
-    with_table, admin = Database(dsn, patience_s=30), Database(dsn, patience_s=30)
-    admin.query("DROP TABLE IF EXISTS kept; CREATE TABLE kept (number int)")
+    schema = f"kept_{os.getpid()}"  # several processes test on one named server
+    inside = psycopg2.extensions.make_dsn(dsn, options=f"-c search_path={schema}")
+    with_table, admin = Database(inside, patience_s=30), Database(inside, patience_s=30)
+    admin.query(f"CREATE SCHEMA {schema}; CREATE TABLE kept (number int)")
     yield with_table, admin
-    admin.query("DROP TABLE kept")
+    admin.query(f"DROP SCHEMA {schema} CASCADE")
     with_table.close()
     admin.close()
 

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import math
+import os
 
 import pytest
 
@@ -27,6 +28,7 @@ COLUMNS = [
     "model_sha256",
     "message",
 ]
+SCHEMA = f"questions_{os.getpid()}"  # several processes test on one named server
 GPU = {"backend": "tensorflow", "accelerators": ["NVIDIA H200", "NVIDIA H200"], "cpu_count": 16}
 
 
@@ -37,7 +39,7 @@ def definition(direction):
 @pytest.fixture(scope="module")
 def store(postgres_server):
     """Study "lowest": 0 completed, 1 diverged, 2 failed, 3 runs, 4 waits, 5 completed, 6 completed as 0; and others."""
-    store = TrialStore(postgres_server(), "questions")
+    store = TrialStore(postgres_server(), SCHEMA)
     study = store.join("lowest", definition("min"), max_trials=10, seed=4, attributes={"data_path": "/data"})
 
     def taken(number, **values):
@@ -64,7 +66,7 @@ def store(postgres_server):
         store.end(lease, "completed", objective=objective)
     store.join("empty", definition("max"))
     yield store
-    store.database.query("DROP SCHEMA questions CASCADE")
+    store.database.query(f"DROP SCHEMA {SCHEMA} CASCADE")
     store.close()
 
 
@@ -211,11 +213,11 @@ def test_unknown_trials_and_files(store):
 
 
 def test_a_store_without_studies(postgres_server):
-    empty = TrialStore(postgres_server(), "no_questions")
+    empty = TrialStore(postgres_server(), f"no_{SCHEMA}")
     assert empty.studies() == []
     with pytest.raises(ValueError, match=r"There is no study 'a' in .* It has none yet"):
         empty.table("a")
-    empty.database.query("DROP SCHEMA no_questions CASCADE")
+    empty.database.query(f"DROP SCHEMA no_{SCHEMA} CASCADE")
     empty.close()
 
 

@@ -1,5 +1,6 @@
 """Tables of a trial store: wrong states are impossible whoever writes them; versions follow one another."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,17 @@ from hcreg.tuning.database import Database
 from hcreg.tuning.records import Wish
 from hcreg.tuning.store import TrialStore
 
+# several processes test on one named server
+CONSTRAINTS, OLDER, NEWER, AT_ONCE, BROKEN, OWN_TABLES = (
+    f"{name}_{os.getpid()}" for name in ("constraints", "older", "newer", "at_once", "broken", "own_tables")
+)
 DEFINITION = {"objective": "val_loss", "direction": "min", "algorithm": {}, "space": [], "code": None}
 
 
 @pytest.fixture(scope="module")
 def filled(postgres_server):
     """A connection to a schema of its own: trial 0 is completed, 1 runs, 2 waits, 3 is failed, of max_trials=5."""
-    store = TrialStore(postgres_server(), "constraints")
+    store = TrialStore(postgres_server(), CONSTRAINTS)
     study = store.join("search", DEFINITION, max_trials=5)
     leases = [store.take(study, f"worker {n}", Wish({"lr": n}, f"key {n}", n, {})) for n in range(4)]
     for lease in leases:
@@ -28,11 +33,11 @@ def filled(postgres_server):
     store.end(leases[0], "completed", objective=0.5, metrics={"loss": 0.25})
     store.release(leases[2])
     store.end(leases[3], "failed", message="no reason")
-    connection = psycopg2.connect(postgres_server(), options="-c search_path=constraints")
+    connection = psycopg2.connect(postgres_server(), options=f"-c search_path={CONSTRAINTS}")
     yield connection
     connection.rollback()
     with connection, connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA constraints CASCADE")
+        cursor.execute(f"DROP SCHEMA {CONSTRAINTS} CASCADE")
     connection.close()
     store.close()
 
@@ -221,61 +226,59 @@ def test_a_study_takes_all_with_it(filled):
 def server(postgres_server):
     database = Database(postgres_server)
     yield database
-    for name in ("older", "newer", "at_once", "broken", "own_tables"):
+    for name in (OLDER, NEWER, AT_ONCE, BROKEN, OWN_TABLES):
         database.query(f"DROP SCHEMA IF EXISTS {name} CASCADE")
     database.close()
 
 
 class TestVersions:
     def test_older_tables_are_brought_up_and_keep_their_content(self, server, monkeypatch):
-        store = TrialStore(server, "older")
+        store = TrialStore(server, OLDER)
         store.join("search", DEFINITION)
         more = "ALTER TABLE {schema}.study ADD COLUMN note text NOT NULL DEFAULT '{{}} 100 %'"
         monkeypatch.setattr(tables, "MIGRATIONS", [*tables.MIGRATIONS, more])
-        TrialStore(server, "older")
-        TrialStore(server, "older")
-        assert server.query("SELECT name, note FROM older.study") == [{"name": "search", "note": "{} 100 %"}]
-        versions = server.query("SELECT version FROM older.schema_version ORDER BY 1")
+        TrialStore(server, OLDER)
+        TrialStore(server, OLDER)
+        assert server.query(f"SELECT name, note FROM {OLDER}.study") == [{"name": "search", "note": "{} 100 %"}]
+        versions = server.query(f"SELECT version FROM {OLDER}.schema_version ORDER BY 1")
         assert [row["version"] for row in versions] == list(range(1, len(tables.MIGRATIONS) + 1))
 
     def test_newer_tables_are_refused(self, server):
-        TrialStore(server, "newer")
-        server.query("INSERT INTO newer.schema_version (version) VALUES (%s)", (len(tables.MIGRATIONS) + 1,))
-        before = server.query("SELECT count(*) FROM pg_class")
+        TrialStore(server, NEWER)
+        server.query(f"INSERT INTO {NEWER}.schema_version (version) VALUES (%s)", (len(tables.MIGRATIONS) + 1,))
         words = (
-            rf"'newer' is of version {len(tables.MIGRATIONS) + 1}; this hcreg knows versions up to "
+            rf"'{NEWER}' is of version {len(tables.MIGRATIONS) + 1}; this hcreg knows versions up to "
             rf"{len(tables.MIGRATIONS)}\. Install a newer hcreg .*or name another schema"
         )
         with pytest.raises(ValueError, match=words):
-            TrialStore(server, "newer")
-        assert server.query("SELECT count(*) FROM pg_class") == before
-        server.query("SELECT 1")
+            TrialStore(server, NEWER)
+        assert server.query(f"SELECT count(*) FROM {NEWER}.schema_version") == [{"count": len(tables.MIGRATIONS) + 1}]
 
     def test_a_migration_that_fails_changes_nothing(self, server, monkeypatch):
         monkeypatch.setattr(tables, "MIGRATIONS", [*tables.MIGRATIONS, "CREATE TABLE {schema}.study ()"])
         with pytest.raises(ValueError, match='relation "study" already exists'):
-            TrialStore(server, "broken")
-        assert server.query("SELECT FROM pg_namespace WHERE nspname = 'broken'") == []
+            TrialStore(server, BROKEN)
+        assert server.query("SELECT FROM pg_namespace WHERE nspname = %s", (BROKEN,)) == []
 
     def test_two_processes_at_once(self, server, postgres_server):
         code = (
             "import sys; from hcreg.tuning.store import TrialStore; sys.stdin.readline(); "
-            "print(TrialStore(sys.argv[1], 'at_once').studies())"
+            "print(TrialStore(*sys.argv[1:]).studies())"
         )
-        command = [sys.executable, "-c", code, postgres_server()]
+        command = [sys.executable, "-c", code, postgres_server(), AT_ONCE]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes = [subprocess.Popen(command, cwd=Path(hcreg.__file__).parents[1], **pipes) for _ in range(3)]
         for process in processes:
             process.stdin.write("\n")
             process.stdin.flush()
         assert [process.communicate() for process in processes] == [("[]\n", "")] * 3
-        assert server.query("SELECT count(*) FROM at_once.schema_version")[0]["count"] == len(tables.MIGRATIONS)
+        assert server.query(f"SELECT count(*) FROM {AT_ONCE}.schema_version")[0]["count"] == len(tables.MIGRATIONS)
 
     def test_tables_of_others_are_left_alone(self, server):
-        server.query("CREATE SCHEMA own_tables; CREATE TABLE own_tables.trial (number int)")
+        server.query(f"CREATE SCHEMA {OWN_TABLES}; CREATE TABLE {OWN_TABLES}.trial (number int)")
         with pytest.raises(ValueError, match='relation "trial" already exists'):
-            TrialStore(server, "own_tables")
-        assert server.query("SELECT relname FROM pg_class WHERE relnamespace = 'own_tables'::regnamespace") == [
+            TrialStore(server, OWN_TABLES)
+        assert server.query(f"SELECT relname FROM pg_class WHERE relnamespace = '{OWN_TABLES}'::regnamespace") == [
             {"relname": "trial"}
         ]
 
