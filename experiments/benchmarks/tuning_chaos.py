@@ -235,8 +235,9 @@ def run(plan, server, timeout_s=900):
     rows : list of dict
         One a trial, see `rows_of`.
     figures : dict
-        ``seconds``, ``exit_codes`` of the survivors, ``num_killed``, ``killed_in`` (numbers of trials), ``num_cuts``,
-        ``num_connections_cut``, ``outage_s``, ``num_retried``, ``log_mentions`` of the server's crashes.
+        ``seconds``; ``exit_codes`` of the survivors; ``killed_in``, the trials within which workers were killed;
+        ``num_cuts``, ``num_connections_cut``; ``outage_s``, None where the server stayed up; ``num_retried``,
+        statements and transactions that survivors began again; ``last_words`` of one that ended badly.
 
     Raises
     ------

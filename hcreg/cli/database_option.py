@@ -81,8 +81,7 @@ def holds_password(given):
     -------
     bool
     """
-    import psycopg2
-    from psycopg2 import extensions
+    from hcreg.tuning.libpq import extensions, psycopg2
 
     if "://" not in given and "=" not in given:
         return False

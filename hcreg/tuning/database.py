@@ -15,8 +15,7 @@ import time
 import weakref
 from urllib.parse import quote
 
-import psycopg2
-from psycopg2 import errors, extensions
+from hcreg.tuning.libpq import errors, extensions, psycopg2
 
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
@@ -421,6 +420,7 @@ _CONNECTING = (
     ("Connection refused", ConnectionError, "nothing answers there. Does the server run, and the tunnel to it?"),
     ("No such file or directory", ConnectionError, "no server has its socket there. Does it run?"),
     ("timeout expired", ConnectionError, "no answer in time. Check the address, the firewall and the tunnel"),
+    ("too many connections for", ConnectionError, "all connections of the role are taken. Ask its owner for more"),
     (
         "too many clients",
         ConnectionError,

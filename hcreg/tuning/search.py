@@ -368,7 +368,10 @@ class _Shown:
 
     def __enter__(self):
         self.bar.start()
-        self.task = self.bar.add_task(self.tuner.oracle.study, total=self.tuner.oracle.max_trials)
+        self.tuner.reload()
+        num_done = sum(trial.status in ("COMPLETED", "FAILED") for trial in self.tuner.oracle.trials.values())
+        total = self.tuner.oracle.max_trials
+        self.task = self.bar.add_task(self.tuner.oracle.study, total=total, completed=num_done)
         return self
 
     def __exit__(self, *error):

@@ -10,10 +10,8 @@ import json
 import math
 import uuid
 
-import psycopg2
-from psycopg2.extras import Json
-
 from hcreg.tuning.database import Database
+from hcreg.tuning.libpq import Json, psycopg2
 from hcreg.tuning.reader import TrialReader
 from hcreg.tuning.records import Lease, Snapshot, differences, number_columns
 
@@ -280,7 +278,7 @@ class TrialStore(TrialReader):
         attempt = trial["attempt"] + 1
         about = {"host": "", "pid": 0, "device": {}, "versions": {}, "commit": None, "code": None, **(about or {})}
         transaction.execute(
-            before[0] + f"UPDATE {self.schema}.trial SET state = 'running', attempt = %s, owner = %s, "
+            before[0] + f"UPDATE {self.schema}.trial SET state = 'running', attempt = %s, owner = %s, message = NULL, "
             "lease_expires_at = clock_timestamp() + %s * interval '1 second' WHERE trial_id = %s; "
             f"INSERT INTO {self.schema}.attempt (trial_id, number, worker, host, pid, device, versions, commit, code) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",

@@ -99,9 +99,11 @@ class PostgresTuner(keras_tuner.Tuner):
             super().search(*fit_args, **fit_kwargs)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            for held in self.oracle.held.values():
-                print(f"trial {held.lease.number} goes back and is gone on with by the next worker", file=sys.stderr)
+            numbers = [held.lease.number for held in self.oracle.held.values()]
             self.oracle.release_all("interrupted" if interrupted else f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):  # of a terminal that was closed
+                for number in numbers:
+                    print(f"trial {number} goes back and is gone on with by the next worker", file=sys.stderr)
             raise
         finally:
             self.heartbeat.stop()
