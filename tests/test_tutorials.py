@@ -13,6 +13,13 @@ TUTORIALS = sorted((Path(__file__).parent.parent / "docs" / "tutorials").glob("*
 # As many images, epochs and samples as let all of a tutorial's code run within a minute.
 SMALL = {
     "explain_a_head": {"EPOCHS": "1", "NUM_TESTED": "6", "NUM_SAMPLES": "2"},
+    "overnight_search": {
+        "NUM_TRAINED": "48",
+        "NUM_VALIDATED": "16",
+        "NUM_TESTED": "8",
+        "EPOCHS": "2",
+        "MAX_TRIALS": "5",
+    },
     "tell_it_where_to_look": {"NUM_TRAINED": "64", "NUM_TESTED": "32", "NUM_EXPLAINED": "2", "EPOCHS": "1"},
 }
 
@@ -72,3 +79,25 @@ def test_tell_it_where_to_look_runs_from_top_to_bottom(tmp_path, monkeypatch, ca
     mistakes = capsys.readouterr().out
     assert "Divide a 0/255 mask by 255" in mistakes
     assert "Received: 'conv_4'. Is it one of conv4" in mistakes
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_overnight_search_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # of hearts.py, which the tutorial writes
+    monkeypatch.delenv("HCREG_DATABASE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # of the second process
+    known = run_small("overnight_search")
+    rows, said = known["store"].table("hearts"), capsys.readouterr()
+    assert known["exit_code"] == 0
+    assert [row["number"] for row in rows] == list(range(7))
+    assert {row["state"] for row in rows} <= {"completed", "diverged"}
+    (resumed,) = [row for row in rows if row["attempts"] == 2]
+    assert resumed["num_epochs"] == 2
+    assert f"trial {resumed['number']} goes back" in said.err
+    assert f"trial {resumed['number']}: going on after epoch 1" in said.out
+    assert "attempt 1, by the notebook: released" in said.out
+    assert "attempt 2, by the other process: completed" in said.out
+    assert len((tmp_path / "hearts.csv").read_text().splitlines()) == 8

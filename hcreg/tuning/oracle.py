@@ -306,7 +306,7 @@ class PostgresOracle(keras_tuner.Oracle):
             return False
         self.update_space(trial.hyperparameters)
         if trial.status == Status.INVALID and self._may_be_tried_again(held):
-            self.store.release(held.lease, _storable(trial.message), outcome="failed")
+            self.store.release(held.lease, trial.message, outcome="failed")
             del self.held[trial.trial_id]
             return False
         if trial.status == Status.COMPLETED:
@@ -324,7 +324,7 @@ class PostgresOracle(keras_tuner.Oracle):
             best_epoch=None if trial.best_step is None or state == "failed" else trial.best_step + 1,
             metrics={**_last_values(trial.metrics), **held.measures},
             values=trial.hyperparameters.values,
-            message=_storable(message),
+            message=message,
         )
         del self.held[trial.trial_id]  # not before: what could not be written down goes back to the others
         if not is_kept:
@@ -349,7 +349,7 @@ class PostgresOracle(keras_tuner.Oracle):
             while self.held:
                 _, held = self.held.popitem()
                 try:
-                    self.store.release(held.lease, _storable(message))
+                    self.store.release(held.lease, message)
                 except OSError as error:
                     print(
                         f"trial {held.lease.number} could not be given back, it goes to another worker when its lease "
@@ -486,13 +486,6 @@ class PostgresOracle(keras_tuner.Oracle):
                 f"before is kept. Mend the cause and run it again (with accept_code_change=True where the model "
                 f"function changed). The last message:\n{recent[0]['message']}"
             )
-
-
-def _storable(message):
-    """A text as PostgreSQL takes it: what an exception says may hold anything."""
-    if message is None:
-        return None
-    return message.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _trial_id(number):

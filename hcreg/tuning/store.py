@@ -413,7 +413,7 @@ class TrialStore(TrialReader):
         """A message that PostgreSQL takes: no zeros, no halves of letters, as file names may have; no password."""
         if message is None:
             return None
-        whole = str(message).replace("\0", "\ufffd").encode(errors="replace").decode()
+        whole = str(message).replace("\0", "\\x00").encode(errors="backslashreplace").decode()
         return self.database.without_password(whole)
 
     def _leave(self, lease, state, outcome, metrics, *, values, objective=None, best_epoch=None, message=None):
@@ -428,7 +428,15 @@ class TrialStore(TrialReader):
             ", noted AS (INSERT INTO {s}.trial_metric (trial_id, name, value, not_finite) "
             f"SELECT trial_id, v.* FROM ended, (VALUES {listed}) v)"
         )
+        # What an earlier attempt wrote of later epochs is not of this training, which began anew or ended sooner.
+        stale = (
+            "DELETE FROM {s}.epoch_metric e USING {s}.trial t WHERE e.trial_id = t.trial_id "
+            f"AND t.{_HELD.replace(' AND ', ' AND t.')} AND e.attempt < t.attempt "
+            "AND (e.execution::bigint << 32) + e.epoch > (SELECT max((w.execution::bigint << 32) + w.epoch) "
+            "FROM {s}.epoch_metric w WHERE w.trial_id = t.trial_id AND w.attempt = t.attempt); "
+        )
         done = self._query(
+            f"{stale if lease.attempt > 1 else ''}"
             "WITH ended AS (UPDATE {s}.trial SET state = %(state)s, objective = %(objective)s, best_epoch = %(best)s, "
             "values = %(values)s, message = %(message)s, owner = NULL, lease_expires_at = NULL, "
             "finished_at = CASE WHEN %(state)s <> 'waiting' THEN clock_timestamp() END "

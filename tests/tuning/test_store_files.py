@@ -142,3 +142,26 @@ def test_copies_have_connections_of_their_own(store, study):
     for each in copied:
         assert each.take(study, "w", wish(0)).number == 0
         each.close()
+
+
+def test_epochs_of_an_earlier_attempt_beyond_the_last_are_gone_with_the_end(store, study):
+    first = store.take(study, "first", wish(0))
+    store.record_epochs(first, [(0, epoch, "loss", 1.0 / epoch) for epoch in (1, 2, 3, 4)])
+    store.release(first)
+    second = store.take(study, "second")
+    store.record_epochs(second, [(0, 1, "loss", 9.0), (0, 2, "loss", float("nan"))])  # it began anew, and diverged
+    assert store.end(second, "diverged", message="loss is nan in epoch 2")
+    assert [(row["epoch"], row["loss"]) for row in store.history("search")][0] == (1, 9.0)
+    assert [row["epoch"] for row in store.history("search")] == [1, 2]
+    assert store.table("search")[0]["num_epochs"] == 2
+
+
+@pytest.mark.parametrize("goes_on_after", [2, 4])
+def test_epochs_that_a_resumed_attempt_goes_on_from_stay(store, study, goes_on_after):
+    first = store.take(study, "first", wish(0))
+    store.record_epochs(first, [(0, epoch, "loss", 1.0) for epoch in (1, 2, 3, 4)])
+    store.release(first)
+    second = store.take(study, "second")
+    store.record_epochs(second, [(0, epoch, "loss", 2.0) for epoch in range(goes_on_after + 1, 5)])
+    assert store.end(second, "completed", objective=1.0, best_epoch=1)
+    assert [row["loss"] for row in store.history("search")] == [1.0] * goes_on_after + [2.0] * (4 - goes_on_after)
