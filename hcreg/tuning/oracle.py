@@ -228,10 +228,13 @@ class PostgresOracle(keras_tuner.Oracle):
             return held.trial
         self.join()
         has_turn, waited_since = False, time.monotonic()
+        wish = None
         try:
             while True:
                 snapshot = self._refresh()
-                proposal = wish = None
+                # Where a wish was refused though no trial was created since, its values were tried: go on from there.
+                is_stuck = wish is not None and wish.number == snapshot.next_number
+                state, wish = wish.proposer_state if is_stuck else snapshot.proposer_state, None
                 if not snapshot.has_one_for(self.worker):
                     if snapshot.is_full:
                         return self._rest()
@@ -240,9 +243,7 @@ class PostgresOracle(keras_tuner.Oracle):
                         if not has_turn:
                             time.sleep(_RANDOM.uniform(0.1, 0.3))
                             continue
-                    proposal = self.proposer.propose(
-                        self.hyperparameters, self._seen(snapshot), snapshot.proposer_state
-                    )
+                    proposal = self.proposer.propose(self.hyperparameters, self._seen(snapshot), state)
                     if proposal.action != "run":
                         return self._rest()
                     wish = Wish(proposal.values, values_key(proposal.values), snapshot.next_number, proposal.state)

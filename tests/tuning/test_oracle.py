@@ -9,6 +9,8 @@ import pytest
 
 from hcreg.tuning import oracle as module
 from hcreg.tuning.oracle import PostgresOracle
+from hcreg.tuning.proposals import values_key
+from hcreg.tuning.records import Wish
 from hcreg.tuning.store import TrialStore
 from hcreg.tuning.tuner import PostgresTuner
 
@@ -291,6 +293,15 @@ class TestTrials:
             (2, False),
             (2, True),
         ]
+
+    def test_values_the_store_knows_by_another_name_do_not_hold_a_worker_up(self, database, store):
+        oracle = make_oracle(database)
+        values = oracle.populate_space("0")["values"]
+        # by its key the store has these values already, by what is written in the trial they are others
+        assert store.take(oracle.study_id, "another", Wish({"learning_rate": 0.05}, values_key(values), 0, {}))
+        trial = oracle.create_trial("w")
+        assert trial.status == "RUNNING"
+        assert trial.hyperparameters.values["learning_rate"] not in (0.05, values["learning_rate"])
 
     def test_populate_space_tells_what_would_come(self, database, store):
         oracle = make_oracle(database, max_trials=1)
