@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import uuid
+import warnings
 from dataclasses import dataclass, field
 
 import keras_tuner
@@ -282,7 +283,9 @@ class PostgresOracle(keras_tuner.Oracle):
             if not trial.metrics.exists(name):
                 is_objective = name == self.objective.name
                 trial.metrics.register(name, direction=self.objective.direction if is_objective else None)
-            trial.metrics.update(name, float(value), step=step)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # that all values are NaN; it is recorded
+                trial.metrics.update(name, float(value), step=step)
         return trial
 
     def end_trial(self, trial):
