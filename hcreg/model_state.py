@@ -3,6 +3,7 @@
 import io
 import json
 
+import h5py
 import keras
 import numpy as np
 
@@ -16,12 +17,15 @@ class _MemoryFile(io.BytesIO):
         return "memory.weights.h5"
 
 
-def weights_bytes(model):
+def weights_bytes(model, with_optimizer=True):
     """What a ``.weights.h5`` file of a model holds.
 
     Parameters
     ----------
     model : keras.Model
+    with_optimizer : bool
+        Keras keeps the optimiser's variables in such a file, two thirds of it with Adam. Without them it serves to
+        predict, not to go on training.
 
     Returns
     -------
@@ -30,7 +34,15 @@ def weights_bytes(model):
     """
     buffer = _MemoryFile()
     model.save_weights(buffer)
-    return buffer.getbuffer()
+    if with_optimizer:
+        return buffer.getbuffer()
+    kept = io.BytesIO()
+    with h5py.File(buffer, "r") as source, h5py.File(kept, "w") as target:
+        target.attrs.update(source.attrs)
+        for name in source:
+            if name != "optimizer":
+                source.copy(name, target)
+    return kept.getbuffer()
 
 
 def save_state(file, model, extra):

@@ -1,6 +1,7 @@
 """The state of a model in training, to bytes and back."""
 
 import io
+import warnings
 
 import keras
 import numpy as np
@@ -44,6 +45,23 @@ def test_weights_in_memory_are_a_weights_file(tmp_path):
     path.write_bytes(model_state.weights_bytes(model))
     other = keras.models.clone_model(model)
     other.load_weights(path)
+    for ours, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_weights_without_the_optimizer_are_a_smaller_file_of_the_same_weights(tmp_path, compiled):
+    model, _ = trained(units=4000)
+    whole, bare = model_state.weights_bytes(model), model_state.weights_bytes(model, with_optimizer=False)
+    assert len(bare) < 0.5 * len(whole)  # Adam keeps two numbers for each weight
+    path = tmp_path / "a.weights.h5"
+    path.write_bytes(bare)
+    other = trained(units=4000)[0] if compiled else keras.models.clone_model(model)
+    for variable in other.trainable_variables:
+        variable.assign(np.zeros(variable.shape))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        other.load_weights(path)
     for ours, expected in zip(other.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, expected)
 

@@ -84,7 +84,7 @@ class Recorder(keras.callbacks.Callback):
         # Where no epoch has the objective, the last is kept; where some have it (validation_freq), the best of those.
         if best is None or (value is not None and self.objective.better_than(value, best)):
             self.progress.best_value = value
-            self.progress.best_weights = bytes(model_state.weights_bytes(self.model))
+            self.progress.best_weights = bytes(model_state.weights_bytes(self.model, with_optimizer=False))
         self.progress.has_stopped = bool(self.model.stop_training)
         if not self._unsent:  # else the database does not answer: training goes on without it
             self._save_state()
