@@ -168,6 +168,7 @@ def test_settings_reach_the_search(database, script, seen, capsys):
         "batch_size": 32,
         "patience": 4,
         "callbacks": (),
+        "definition": {},
         "attributes": {"script": str(script)},
         "accept_code_change": True,
     }

@@ -398,6 +398,9 @@ class TestPermissions:
 
     @pytest.mark.skipif(not AS_ROOT, reason="acts as another user")
     def test_an_ordinary_user_needs_no_root_and_root_keeps_it_theirs(self):
+        (programs, *_) = server_programs.installations().values()
+        if as_nobody(lambda: os.access(programs / "postgres", os.X_OK)) != "True":
+            pytest.skip(f"an ordinary user cannot reach the programs of PostgreSQL in {programs}")
         with tempfile.TemporaryDirectory() as parent:
             os.chown(parent, NOBODY.pw_uid, NOBODY.pw_gid)
             folder = Path(parent) / "database"
