@@ -33,7 +33,7 @@ def command_line():
     )
     quickstart.add_argument("--data", type=Path, help="HC18 folder as downloaded; synthetic images are made without it")
     quickstart.add_argument("--output", type=Path, help="default: runs/quickstart, or with --data runs/hc18")
-    quickstart.add_argument("--epochs", type=positive, help="passes over the training images")
+    quickstart.add_argument("--epochs", type=_positive, help="passes over the training images")
     quickstart.add_argument("--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)")
 
     check = commands.add_parser("check", help="list every problem of an HC18 folder at once")
@@ -75,7 +75,7 @@ def command_line():
     _add_images(explain)
     explain.add_argument(
         "--analyzers",
-        type=names,
+        type=_names,
         metavar="A,B,...",
         help="names of hcreg.analyzers.ANALYZERS, with commas and no spaces, or all (default: six that differ). One "
         "that cannot explain the network is named with its reason and does not stop the others",
@@ -90,7 +90,7 @@ def command_line():
     )
     explain.add_argument(
         "--batch-size",
-        type=positive,
+        type=_positive,
         default=8,
         metavar="N",
         help="images, or perturbed copies of one, at a time: memory grows with it (default: %(default)s)",
@@ -111,7 +111,7 @@ def _add_tune(commands):
         "trained on synthetic ultrasound made for the occasion, or on the real HC18 folder.",
         epilog="Three terminals with `hcreg tune night` share the study night. What came out: hcreg trials list night.",
     )
-    tune.add_argument("study", type=study_name, metavar="STUDY", help="its name; workers of one name work together")
+    tune.add_argument("study", type=_study_name, metavar="STUDY", help="its name; workers of one name work together")
     what = tune.add_argument_group("what is trained: a script, or a head-circumference regressor")
     what.add_argument(
         "--script",
@@ -129,7 +129,7 @@ def _add_tune(commands):
         "validation parts are used, the test part is not touched",
     )
     what.add_argument(
-        "--num-examinations", type=positive, metavar="N", help="size of the synthetic cohort (default: 220)"
+        "--num-examinations", type=_positive, metavar="N", help="size of the synthetic cohort (default: 220)"
     )
     what.add_argument(
         "--augmentation",
@@ -137,12 +137,12 @@ def _add_tune(commands):
         help="of the regressor's training images (default: default)",
     )
     search = tune.add_argument_group("the search")
-    search.add_argument("--low", type=learning_rate, default=1e-5, help="lowest learning rate (default: %(default)s)")
-    search.add_argument("--high", type=learning_rate, default=1e-1, help="highest learning rate (default: %(default)s)")
-    search.add_argument("--max-trials", type=positive, default=30, metavar="N", help="default: %(default)s")
-    search.add_argument("--epochs", type=positive, default=20, metavar="N", help="of a trial (default: %(default)s)")
-    search.add_argument("--patience", type=positive, metavar="N", help="end a trial N epochs after its best one")
-    search.add_argument("--batch-size", type=positive, metavar="N", help="default: 8, with --script 32")
+    search.add_argument("--low", type=_learning_rate, default=1e-5, help="lowest learning rate (default: %(default)s)")
+    search.add_argument("--high", type=_learning_rate, default=1e-1, help="highest (default: %(default)s)")
+    search.add_argument("--max-trials", type=_positive, default=30, metavar="N", help="default: %(default)s")
+    search.add_argument("--epochs", type=_positive, default=20, metavar="N", help="of a trial (default: %(default)s)")
+    search.add_argument("--patience", type=_positive, metavar="N", help="end a trial N epochs after its best one")
+    search.add_argument("--batch-size", type=_positive, metavar="N", help="default: 8, with --script 32")
     search.add_argument(
         "--objective",
         metavar="NAME",
@@ -157,7 +157,7 @@ def _add_tune(commands):
     search.add_argument(
         "--algorithm", choices=("bayesian", "random", "grid"), default="bayesian", help="default: %(default)s"
     )
-    search.add_argument("--seed", type=natural, default=0, help="of data, split and search (default: %(default)s)")
+    search.add_argument("--seed", type=_natural, default=0, help="of data, split and search (default: %(default)s)")
     search.add_argument(
         "--accept-code-change", action="store_true", help="go on with a study whose script or model was another"
     )
@@ -191,10 +191,10 @@ def _add_trials(commands):
     listing.add_argument("study", nargs="?", metavar="STUDY")
     show = add("show", "show what a study searches for and who works on it, or everything about one of its trials")
     show.add_argument("study", metavar="STUDY")
-    show.add_argument("number", nargs="?", type=natural, metavar="NUMBER", help="of a trial")
+    show.add_argument("number", nargs="?", type=_natural, metavar="NUMBER", help="of a trial")
     best = add("best", "list the best trials of a study, best first")
     best.add_argument("study", metavar="STUDY")
-    best.add_argument("-n", type=positive, default=5, dest="num_trials", metavar="N", help="default: %(default)s")
+    best.add_argument("-n", type=_positive, default=5, dest="num_trials", metavar="N", help="default: %(default)s")
     plot = add("plot", "draw the objective against the learning rate")
     plot.add_argument("study", metavar="STUDY")
     plot.add_argument("--output", type=Path, required=True, metavar="FILE.png")
@@ -225,7 +225,7 @@ def _add_images(parser):
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--pixel-size-mm",
-        type=pixel_size,
+        type=_pixel_size,
         metavar="X",
         help="size of a pixel in mm, of all images; 0.14x0.12 is its width and height",
     )
@@ -237,20 +237,20 @@ def _add_images(parser):
     )
 
 
-def positive(text):
+def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text}")
     return int(text)
 
 
-def names(text):
+def _names(text):
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise argparse.ArgumentTypeError(f"expected names with commas between them, received {text!r}")
     return names
 
 
-def pixel_size(text):
+def _pixel_size(text):
     try:
         sizes = tuple(float(part) for part in text.split("x"))
     except ValueError:
@@ -262,13 +262,13 @@ def pixel_size(text):
     return sizes[0] if len(sizes) == 1 else sizes
 
 
-def natural(text):
+def _natural(text):
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, received {text}")
     return int(text)
 
 
-def learning_rate(text):
+def _learning_rate(text):
     try:
         value = float(text)
     except ValueError:
@@ -278,7 +278,7 @@ def learning_rate(text):
     return value
 
 
-def study_name(text):
+def _study_name(text):
     if not _STUDY.fullmatch(text):
         raise argparse.ArgumentTypeError(
             "expected a name of letters, digits, '.', '_' and '-' that begins with a letter or digit and has at most "

@@ -131,7 +131,10 @@ def test_stop_ends_the_thread():
     wait_until(lambda: heartbeat.num_beats > 1)
     heartbeat.stop()
     wait_until(lambda: not any(thread.name == "heartbeat of trial 77" for thread in threading.enumerate()))
+    num_beats = heartbeat.num_beats
     heartbeat.stop()  # twice is once
+    assert heartbeat.num_beats == num_beats
+    assert not heartbeat.lost
 
 
 @pytest.mark.parametrize(("lease_s", "heartbeat_s"), [(10, 6), (10, 0), (10, -1)])
