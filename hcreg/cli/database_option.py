@@ -5,12 +5,13 @@ import re
 import sys
 from pathlib import Path
 
-VARIABLE = "HCREG_DATABASE"
+from hcreg.tuning.database import DATABASE_VARIABLE
+
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WITHOUT_PASSWORD = (
     "note: the password in --database can be read by everyone on this machine, in the list of processes, and stays in "
     "the shell's history. Put the DSN into an environment variable and give its name (--database NAME, or set "
-    f"{VARIABLE}), or leave the password out and keep it in ~/.pgpass."
+    f"{DATABASE_VARIABLE}), or leave the password out and keep it in ~/.pgpass."
 )
 
 
@@ -37,13 +38,13 @@ def database_of(given, folder, *, may_make=False):
         If the option stands for nothing that there is, or nothing was named and there is no embedded server.
     """
     if given is None:
-        if VARIABLE in os.environ:
-            return VARIABLE
+        if DATABASE_VARIABLE in os.environ:
+            return DATABASE_VARIABLE
         if not may_make and not Path(folder).is_dir():
             raise ValueError(
-                f"there is no database to look into: neither --database nor the environment variable {VARIABLE} is "
-                f"given, and {folder} holds no embedded server. Start a search with hcreg tune, call this from the "
-                "folder it was started in, or name its database."
+                "there is no database to look into: neither --database nor the environment variable "
+                f"{DATABASE_VARIABLE} is given, and {folder} holds no embedded server. Start a search with hcreg tune, "
+                "call this from the folder it was started in, or name its database."
             )
         return _embedded(folder)
     if "://" in given or "=" in given:

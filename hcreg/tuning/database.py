@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from hcreg.tuning.libpq import errors, extensions, psycopg2
 
+DATABASE_VARIABLE = "HCREG_DATABASE"  # named where no database is
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
 PATIENCE_S = 3600

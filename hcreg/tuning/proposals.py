@@ -287,12 +287,8 @@ class Bayesian:
 
         Parameters
         ----------
-        hyperparameters : keras_tuner.HyperParameters
-            The whole search space.
-        trials : sequence of SeenTrial
-            All trials of the study.
-        state : dict
-            Of the proposal before; ``{}`` at first.
+        hyperparameters, trials, state
+            As of `Random.propose`.
 
         Returns
         -------

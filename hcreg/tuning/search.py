@@ -12,12 +12,12 @@ import numpy as np
 
 from hcreg.progress import progress_bar
 from hcreg.tuning.checkpoints import IN_STORE
+from hcreg.tuning.database import DATABASE_VARIABLE
 from hcreg.tuning.oracle import PostgresOracle
 from hcreg.tuning.server import embedded_database
 from hcreg.tuning.store import TrialStore
 from hcreg.tuning.tuner import PostgresTuner, source_of
 
-DATABASE_VARIABLE = "HCREG_DATABASE"
 HYPERPARAMETER = "learning_rate"
 _DIRECTIONS = {
     "min": {"loss", "error", "mae", "mse", "mape", "msle", "rmse", "crossentropy", "hinge", "divergence"},
