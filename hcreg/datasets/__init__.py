@@ -5,9 +5,9 @@ Importing this package is light: a data set's module loads when its name is firs
 
 from importlib import import_module
 
-_WHERE = {"HC18": "hcreg.datasets.hc18", "splits": None, "synthetic": None}
+_WHERE = {"ACDC": "hcreg.datasets.acdc", "HC18": "hcreg.datasets.hc18", "splits": None, "synthetic": None}
 
-__all__ = ["HC18", "splits", "synthetic"]
+__all__ = ["ACDC", "HC18", "splits", "synthetic"]
 
 
 def __getattr__(name):
