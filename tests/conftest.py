@@ -32,6 +32,15 @@ def hc18_root():
 
 
 @pytest.fixture(scope="session")
+def acdc_root():
+    """The real ACDC folder: HCREG_ACDC, or shared/data/ACDC beside the checkout; skips where there is none."""
+    root = Path(os.environ.get("HCREG_ACDC", SHARED / "data" / "ACDC"))
+    if not (root / "training").is_dir():
+        pytest.skip(f"the real ACDC data are not at {root}; set HCREG_ACDC to their folder to run this test")
+    return root
+
+
+@pytest.fixture(scope="session")
 def densenet121_weights():
     """ImageNet weights of DenseNet121 without top; skips where they are absent."""
     path = Path(os.environ.get("HCREG_DENSENET121", SHARED / "weights" / "densenet121_imagenet_notop.weights.h5"))
