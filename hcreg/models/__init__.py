@@ -12,6 +12,10 @@ from hcreg.models.cnn_classifier import cnn_classifier
 from hcreg.models.mask_output import with_ellipse
 from hcreg.models.resnet50 import resnet50_regressor
 from hcreg.models.unet import unet
+from hcreg.models.unet3d import unet3d
+from hcreg.models.unet3d_classifier import unet3d_classifier
+from hcreg.models.vgg2d import vgg2d
+from hcreg.models.vgg3d import vgg3d
 from hcreg.models.vgg16 import vgg16_regressor
 from hcreg.models.vgg16_classifier import vgg16_classifier
 from hcreg.models.vgg16_unet import vgg16_unet
@@ -25,6 +29,10 @@ __all__ = [
     "cnn_classifier",
     "resnet50_regressor",
     "unet",
+    "unet3d",
+    "unet3d_classifier",
+    "vgg2d",
+    "vgg3d",
     "vgg16_classifier",
     "vgg16_regressor",
     "vgg16_unet",
