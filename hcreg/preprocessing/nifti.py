@@ -252,7 +252,7 @@ def _check_header(path, header):
         )
     unit = header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
-        raise ValueError(f"{path} gives its spacing in {unit}. Expected mm. Write its header anew.")
+        raise ValueError(f"{path} gives its spacing in {unit}, expected mm. Write its header anew.")
 
 
 def _shape(path, header):
