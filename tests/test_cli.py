@@ -151,12 +151,12 @@ def test_no_table_is_written_where_nothing_was_measured(trained_run, tmp_path, c
     assert "nowhere.png" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(monkeypatch, capsys):
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(cohort, monkeypatch, capsys):
     def stop(folder, on_progress=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(HC18, "check_folder", stop)
-    assert cli.main(["check", "anywhere"]) == 130
+    assert cli.main(["check", str(cohort)]) == 130
     assert "The same command goes on where it was" in capsys.readouterr().err
 
 
@@ -179,7 +179,7 @@ def test_measure_needs_a_pixel_size(capsys):
 
 def test_check_of_a_good_and_a_broken_folder(cohort, tmp_path, capsys):
     assert cli.main(["check", str(cohort)]) == 0
-    assert re.search(r"^no problem\(s\) in .* \(\d\d images read\)$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^no problem\(s\) in .* \(\d\d images read\), as HC18$", capsys.readouterr().out, re.MULTILINE)
     broken = tmp_path / "HC18"
     shutil.copytree(cohort, broken)
     images = sorted((broken / "training_set").glob("*HC.png"))

@@ -4,6 +4,7 @@
 
     hcreg quickstart --data HC18
     hcreg check HC18
+    hcreg check ACDC
     hcreg measure image.png --pixel-size-mm 0.12 --model runs/hc18
     hcreg explain image.png --pixel-size-mm 0.12 --model runs/hc18 --output explanations
 
@@ -76,23 +77,9 @@ def _quickstart(options):
 
 
 def _check(options):
-    from hcreg.datasets import HC18
-    from hcreg.progress import progress_bar
+    from hcreg.cli.check_command import check
 
-    num_checked = 0
-    with progress_bar() as bar:
-        task = bar.add_task("checking", total=None)
-
-        def advance(done, total):
-            nonlocal num_checked
-            num_checked += 1
-            bar.update(task, completed=done, total=total)
-
-        problems = HC18.check_folder(options.folder, on_progress=advance)
-    for problem in problems:
-        print(f"{problem.path}: {problem.message}")
-    print(f"{len(problems) or 'no'} problem(s) in {options.folder} ({num_checked} images read)")
-    return 1 if problems else 0
+    return check(options)
 
 
 def _measure(options):

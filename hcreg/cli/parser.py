@@ -36,7 +36,7 @@ def command_line():
     quickstart.add_argument("--epochs", type=_positive, help="passes over the training images")
     quickstart.add_argument("--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)")
 
-    check = commands.add_parser("check", help="list every problem of an HC18 folder at once")
+    check = commands.add_parser("check", help="list every problem of an HC18 or ACDC folder at once")
     check.add_argument("folder", type=Path)
 
     measure = commands.add_parser(

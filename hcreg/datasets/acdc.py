@@ -141,7 +141,7 @@ class ACDC(Sequence):
     :Licence: CC BY-NC-SA 4.0, for research; cite bernard2018acdc.
     :Version: of humanheart-project.creatis.insa-lyon.fr, as "ACDC" (2017; label maps of the test set since 2022).
     :Size: 100 training patients, 20 of each group, and 50 test patients, 10 of each; of each two phases of 6 to 18
-        slices, mostly 216 x 256 to 256 x 256 voxels.
+        slices, 154 x 224 to 428 x 512 voxels each.
     :Orientation: turned to anterior at the top and the patient's right at the left, see `read_volume`. The first
         and last slices may lie beyond the heart.
     :Units: 0.70 to 1.92 mm in the slice, 5 to 10 mm from slice to slice; intensities are of each scanner's own unit.
@@ -353,7 +353,7 @@ def _check_record(record, problems):
 def _check_phases(at_ed, at_es, problems):
     """Compare the two label maps of one patient."""
     if not np.allclose(at_ed.spacing_mm, at_es.spacing_mm, rtol=nifti.SPACING_TOLERANCE, atol=0):
-        message = f"has a spacing of {at_es.spacing_mm} mm at ES and {at_ed.spacing_mm} mm at ED. Expected one."
+        message = f"has a spacing of {at_es.spacing_words} at ES and {at_ed.spacing_words} at ED. Expected one."
         problems.append(Problem(at_es.path, message, "spacing of phases"))
     ed_ml, es_ml = (cardiac.volumes_ml(volume.array, volume.spacing_mm)["LV"] for volume in (at_ed, at_es))
     if es_ml > ed_ml:

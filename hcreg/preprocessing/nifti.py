@@ -51,6 +51,11 @@ class Volume:
     affine: np.ndarray
     path: Path
 
+    @property
+    def spacing_words(self):
+        """The spacing as people read it, such as ``1.5 x 1.5 x 10 mm``."""
+        return _mm(self.spacing_mm)
+
 
 def read_volume(path):
     """Read the intensities of one volume.
@@ -177,8 +182,7 @@ def check_alike(image, label_map):
         )
     if not np.allclose(image.spacing_mm, label_map.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
         raise ValueError(
-            f"{files} differ in spacing: {_mm(label_map.spacing_mm)} and {_mm(image.spacing_mm)} by their headers. "
-            f"{remedy}"
+            f"{files} differ in spacing: {label_map.spacing_words} and {image.spacing_words} by their headers. {remedy}"
         )
     corners = np.stack(np.meshgrid(*((0, size) for size in image.array.shape), [1], indexing="ij")).reshape(4, -1)
     places_mm = image.affine @ corners
