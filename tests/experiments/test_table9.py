@@ -1,0 +1,68 @@
+"""Table 9 of zhang2021: the six patients' voxels and volumes, and whether they stand out of their cohort."""
+
+from pathlib import Path
+
+import acdc_files
+import pytest
+
+from experiments.zhang2021 import table9
+from hcreg.datasets.acdc import ABNORMAL_PATIENTS
+from hcreg.files import read_rows
+
+COMMITTED = Path(table9.__file__).parent / "results" / "volumes" / table9.NAME
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The six and four others, all of 36 voxels of 50 cubic mm: 1.8 ml. One of the six has slices twice as thick."""
+    for number in (1, 2, 3, 4):
+        acdc_files.write_patient(tmp_path / "training", f"patient{number:03d}")
+    for name in ABNORMAL_PATIENTS:
+        spacing_mm = (2.5, 2.0, 20.0 if name == "patient080" else 10.0)
+        acdc_files.write_patient(tmp_path / "training", name, spacing_mm=spacing_mm)
+    return tmp_path
+
+
+def test_rows_and_fences_by_hand(root, tmp_path, capsys):
+    assert table9.main(["report", "--data", str(root), "--save", str(tmp_path / "saved")]) == 0
+    rows = {row["patient_id"]: row for row in read_rows(tmp_path / "saved" / table9.NAME)}
+    assert tuple(rows) == ABNORMAL_PATIENTS
+    assert {row["voxels"] for row in rows.values()} == {36}
+    assert rows["patient078"]["volume_ml"] == pytest.approx(1.8)
+    assert rows["patient078"]["difference_ml"] == pytest.approx(1.8 - 482.4)
+    assert rows["patient078"]["difference_voxels"] == 36 - 25813
+    assert rows["patient078"]["beyond_fences"] == 0
+    assert rows["patient080"]["volume_ml"] == pytest.approx(3.6)
+    assert rows["patient080"]["smaller_percent"] == 100.0
+    assert rows["patient080"]["beyond_fences"] == 1
+    assert rows["patient080"]["fence_low_ml"] == rows["patient080"]["fence_high_ml"] == pytest.approx(1.8)
+    printed = capsys.readouterr().out
+    assert "of all 10 patients, by their own headers: Tukey's fences are 1.8 and 1.8 ml" in printed
+    assert "Beyond them: 1 of the six, and of the others none." in printed
+    assert "none of the six is abnormal" not in printed
+
+
+def test_data_without_one_of_the_six_are_refused(root, capsys):
+    for name in ("patient078", "patient099"):
+        (root / "training" / name).rename(root / name)
+    assert table9.main(["report", "--data", str(root)]) == 1
+    assert "lacks patient078, patient099 of the table. Take the whole training set" in capsys.readouterr().err
+
+
+@pytest.mark.data
+def test_the_papers_counts_exactly_and_volumes_within_half_a_ml(acdc_root, capsys):
+    assert table9.main(["report", "--data", str(acdc_root)]) == 0
+    assert "Beyond them: 0 of the six" in capsys.readouterr().out
+    rows, cohort = table9.table(table9.ACDC(acdc_root))
+    assert [row["voxels"] for row in rows] == [32269, 25813, 18667, 9173, 23491, 27180]
+    assert [row["volume_ml"] for row in rows] == pytest.approx([673.8, 482.4, 348.8, 283.5, 401.7, 433.5], abs=0.5)
+    if len(cohort.volumes_ml) == read_rows(COMMITTED)[0]["cohort_patients"]:
+        assert rows == read_rows(COMMITTED)
+
+
+def test_the_committed_rows_are_the_papers_patients():
+    rows = read_rows(COMMITTED)
+    assert [row["patient_id"] for row in rows] == [row.patient_id for row in table9.ROWS]
+    for row in rows:
+        assert row["difference_voxels"] == row["voxels"] - row["paper_voxels"] == 0
+        assert abs(row["volume_ml"] - row["paper_volume_ml"]) < 0.5
