@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from hcreg.datasets.acdc_check import check_phases, check_record
 from hcreg.datasets.acdc_folder import (
     FOLDERS,
     frame_name,
@@ -243,12 +242,12 @@ class ACDC(Sequence):
         """
         problems, label_maps = list(self._problems), {}
         for number, record in enumerate(self._records, start=1):
-            label_maps.setdefault(record.patient_id, {})[record] = _check_record(record, problems)
+            label_maps.setdefault(record.patient_id, {})[record] = check_record(record, problems)
             if on_progress is not None:
                 on_progress(number, len(self._records))
         for of_patient in label_maps.values():
             if len(of_patient) == len(cardiac.PHASES) and None not in of_patient.values():
-                _check_phases(*of_patient.values(), problems)
+                check_phases(*of_patient.values(), problems)
         return problems
 
     @classmethod
@@ -322,53 +321,3 @@ class ACDC(Sequence):
                     image_path=image_path,
                     label_map_path=label_map_path,
                 )
-
-
-def _check_record(record, problems):
-    """Add what is wrong with one phase to the problems; its label map, None where it cannot be used."""
-    image = _tried(record.image_path, "image", record.image, problems)
-    if image is not None and image.array.min() == image.array.max():
-        message = f"every voxel has the value {image.array.min():g}, which cannot be standardised. Replace the image."
-        problems.append(Problem(record.image_path, message, "constant image"))
-    path = record.label_map_path
-    if path is None:
-        return None
-    label_map = _tried(path, "label map", record.label_map, problems)
-    if label_map is None:
-        return None
-    if image is not None:
-        _tried(path, "image and label map", lambda: nifti.check_alike(image, label_map), problems)
-    counts = cardiac.voxel_counts(label_map.array)
-    absent = [name for name, count in counts.items() if count == 0]
-    if len(absent) == len(counts):
-        message = "has no foreground: every voxel is 0, background. Expected a heart. Download it again."
-        problems.append(Problem(path, message, "no foreground"))
-        return None
-    if absent:
-        message = f"has no voxel of {' and none of '.join(absent)}. Expected {', '.join(counts)}."
-        problems.append(Problem(path, f"{message} Is it another data set's, or of one structure only?", "structure"))
-    return label_map
-
-
-def _check_phases(at_ed, at_es, problems):
-    """Compare the two label maps of one patient."""
-    if not np.allclose(at_ed.spacing_mm, at_es.spacing_mm, rtol=nifti.SPACING_TOLERANCE, atol=0):
-        message = f"has a spacing of {at_es.spacing_words} at ES and {at_ed.spacing_words} at ED. Expected one."
-        problems.append(Problem(at_es.path, message, "spacing of phases"))
-    ed_ml, es_ml = (cardiac.volumes_ml(volume.array, volume.spacing_mm)["LV"] for volume in (at_ed, at_es))
-    if es_ml > ed_ml:
-        message = (
-            f"its LV cavity holds {es_ml:.1f} ml at ES, more than the {ed_ml:.1f} ml at ED. Expected less: ED and ES "
-            f"of {FILE} may be exchanged."
-        )
-        problems.append(Problem(at_es.path, message, "LV larger at ES"))
-
-
-def _tried(path, kind, read, problems):
-    """What a function gives; None, and a problem more, if it raises."""
-    try:
-        return read()
-    except (ValueError, OSError) as error:
-        # a `Problem` names its file already
-        problems.append(Problem(path, str(error).removeprefix(str(path)).lstrip(": "), kind))
-        return None
