@@ -127,7 +127,7 @@ def write_rows(path, rows):
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
-TEXT_COLUMNS = ("subject_id", "examination_id", "failure", "failure_original")
+TEXT_COLUMNS = ("subject_id", "examination_id", "patient_id", "phase", "group", "failure", "failure_original")
 INTEGER_COLUMNS = ("fold", "trimester", "epoch")
 
 

@@ -271,15 +271,7 @@ def grouped_folds(dataset, k=5, seed=0, validation_fraction=0.15):
         Subject ids under "training", "validation" and "test"; the test parts are a partition of the data set.
     """
     subjects, groups, strata = _columns(dataset)
-    folds = []
-    for rest, test in splits.grouped_kfold(groups, k=k, strata=strata, seed=seed):
-        num_validation = round(validation_fraction * len(rest))
-        inner = splits.grouped_split(
-            groups[rest], sizes=(len(rest) - num_validation, num_validation), strata=strata[rest], seed=seed
-        )
-        parts = (rest[inner[0]], rest[inner[1]], test)
-        folds.append(_named(subjects, parts))
-    return folds
+    return splits.nested_kfold(subjects, groups, k, strata, seed, validation_fraction)
 
 
 def single_split(dataset, sizes=(600, 200, 199), seed=0):
@@ -301,7 +293,7 @@ def single_split(dataset, sizes=(600, 200, 199), seed=0):
     scale = len(subjects) / sum(sizes)
     validation, test = (round(size * scale) for size in sizes[1:])
     counts = (len(subjects) - validation - test, validation, test)
-    return _named(subjects, splits.grouped_split(groups, sizes=counts, strata=strata, seed=seed))
+    return splits.named_parts(subjects, splits.grouped_split(groups, sizes=counts, strata=strata, seed=seed))
 
 
 def _columns(dataset):
@@ -309,7 +301,3 @@ def _columns(dataset):
         np.array([getattr(record, name) for record in dataset])
         for name in ("subject_id", "examination_id", "trimester")
     )
-
-
-def _named(subjects, parts):
-    return {name: [str(s) for s in subjects[part]] for name, part in zip(("training", "validation", "test"), parts)}

@@ -36,6 +36,7 @@ def fit(
     epochs=200,
     patience=90,
     target_scale_px=1.0,
+    shown=None,
     tensorboard=False,
     progress=True,
 ):
@@ -66,6 +67,9 @@ def fit(
         Stop when so many epochs have gone by since the lowest validation loss.
     target_scale_px : float, reference px
         Turns the mean absolute error of the history into pixels.
+    shown : dict of str to (str, float), optional
+        What the history shows beside the losses: Keras's name of a metric (``mae``, or ``mask_dice_score`` where there
+        are several outputs) to its column and a factor. By default those of a head circumference and of a mask.
     tensorboard : bool
         Write TensorBoard logs to ``folder/tensorboard``.
     progress : bool or str
@@ -75,8 +79,8 @@ def fit(
     -------
     list of dict
         One row an epoch: epoch (from 1), loss and val_loss; mae_px and val_mae_px of a circumference; dice_score and
-        val_dice_score of a mask, thresholded, at the network's size; learning_rate, seconds. The model holds the best
-        weights.
+        val_dice_score of a mask, thresholded, at the network's size (or what `shown` names); learning_rate, seconds. The
+        model holds the best weights.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def fit(
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
     weights = _loss_weights(model, loss, loss_weights)
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, loss_weights=weights, metrics=_metrics(model))
-    keeper = _Keeper(folder, patience, target_scale_px, learning_rate)
+    keeper = _Keeper(folder, patience, _shown_of_a_head(target_scale_px) if shown is None else shown, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
         callbacks = [keeper]
@@ -124,6 +128,17 @@ def fit(
             )
     load_weights(model, folder / BEST_WEIGHTS)
     return keeper.history
+
+
+def _shown_of_a_head(target_scale_px):
+    """What the history shows of a head; Keras puts the output's name before a metric's where there are two."""
+    length, overlap = ("mae_px", target_scale_px), ("dice_score", 1.0)
+    return {
+        "mae": length,
+        "hc_fraction_mae": length,
+        "dice_score": overlap,
+        "mask_dice_score": overlap,
+    }
 
 
 def outputs_of(model):
@@ -269,9 +284,9 @@ class _Endless(keras.utils.PyDataset):
 class _Keeper(keras.callbacks.Callback):
     """Writes history, best weights and the state of training after each epoch; stops at the end of patience."""
 
-    def __init__(self, folder, patience, target_scale_px, learning_rate):
+    def __init__(self, folder, patience, shown, learning_rate):
         super().__init__()
-        self.folder, self.patience, self.scale = folder, patience, target_scale_px
+        self.folder, self.patience, self.shown = folder, patience, shown
         self.highest_rate = learning_rate
         self.history = []
 
@@ -315,14 +330,13 @@ class _Keeper(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _shown(self, logs):
-        """The metrics by the names of the history; Keras puts the output's before them where there are two."""
-        shown = {}
-        for prefix in ("", "val_"):
-            for name, key, factor in (("mae", "mae_px", self.scale), ("dice_score", "dice_score", 1.0)):
-                for log in (f"{prefix}{name}", f"{prefix}hc_fraction_{name}", f"{prefix}mask_{name}"):
-                    if log in logs:
-                        shown[f"{prefix}{key}"] = float(logs[log]) * factor
-        return shown
+        """The metrics by the names of the history."""
+        return {
+            f"{prefix}{column}": float(logs[f"{prefix}{name}"]) * factor
+            for prefix in ("", "val_")
+            for name, (column, factor) in self.shown.items()
+            if f"{prefix}{name}" in logs
+        }
 
     def _write_state(self):
         with written_whole(self.folder / STATE) as partial, open(partial, "wb") as file:

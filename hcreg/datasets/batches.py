@@ -9,10 +9,10 @@ uninterrupted one would have seen.
 
 from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 
 from hcreg.augmentation.spatial import apply_to_image, draw_inside
+from hcreg.datasets.epochs import Epochs
 from hcreg.geometry import resize_matrix
 from hcreg.preprocessing.frames import (
     OVERSAMPLING,
@@ -128,7 +128,7 @@ class ImageCache:
         return np.array([position[subject_id] for subject_id in subject_ids], int)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(Epochs):
     """Batches of normalised images and their labels for `keras.Model.fit`.
 
     Parameters
@@ -155,9 +155,7 @@ class Batches(keras.utils.PyDataset):
     Attributes
     ----------
     epoch : int
-        Which epoch's order and augmentation are served. `hcreg.training.fit` sets it at the start of each
-        epoch, so that a resumed run goes on with the right one. Keras's own loops add 1 at the end of each
-        (and once before the first), so that a plain ``model.fit`` sees each epoch differently too.
+        See `hcreg.datasets.epochs.Epochs`.
 
     Raises
     ------
@@ -181,21 +179,16 @@ class Batches(keras.utils.PyDataset):
         shuffle=False,
         seed=0,
     ):
-        super().__init__()
         self.cache = cache
         self.indices = _checked_indices(indices, len(cache))
+        super().__init__(len(self.indices), batch_size=batch_size, shuffle=shuffle, seed=seed)
         self.target_scale_px = float(target_scale_px)
         self.targets = tuple(targets)
-        self.batch_size = int(batch_size)
         self.normalisation = normalisation
         self.num_channels = num_channels
         self.spatial = spatial
         self.intensity = tuple(intensity)
-        self.shuffle = shuffle
-        self.seed = int(seed)
-        self.epoch = 0
         self._fixed = None
-        self._order = (None, None)
         if not 0 < self.target_scale_px < np.inf:
             raise ValueError(f"Labels are divided by a positive number of pixels. Received: {target_scale_px!r}.")
         if not self.targets or not set(self.targets) <= set(TARGETS):
@@ -203,8 +196,6 @@ class Batches(keras.utils.PyDataset):
                 f"Targets are a tuple of {', '.join(map(repr, TARGETS))}, the names of the network's output layers. "
                 f"Received: {targets!r}."
             )
-        if self.batch_size < 1:
-            raise ValueError(f"A batch holds one image or more. Received: batch_size={batch_size!r}.")
         needing = "Augmentation" if spatial is not None else "A mask" if "mask" in self.targets else ""
         if needing and any(cache.ellipses[index] is None for index in self.indices):
             raise ValueError(f"{needing} needs the annotated ellipses: make the cache with with_ellipses=True.")
@@ -215,41 +206,8 @@ class Batches(keras.utils.PyDataset):
                 f"first: {unlabelled[:5]}. Train on the training set: the test set's are not public."
             )
 
-    @property
-    def num_batches(self):
-        """Batches of one epoch; the last may be smaller."""
-        return -(-len(self.indices) // self.batch_size)
-
-    def order(self):
-        """The order in which this epoch serves the images.
-
-        Returns
-        -------
-        ndarray of int
-            Positions in `indices`.
-        """
-        return self._order_of(self.epoch)
-
-    def _order_of(self, epoch):
-        if not self.shuffle:
-            return np.arange(len(self.indices))
-        known, order = self._order  # read and set as one, for Keras may ask from two threads
-        if known != epoch:
-            # spawn_key: default_rng([seed, epoch]) would be the very stream of sample 0, [seed, epoch, 0]
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch], spawn_key=(0,)))
-            order = rng.permutation(len(self.indices))
-            self._order = (epoch, order)
-        return order
-
-    def on_epoch_end(self):
-        """Go on to the next epoch; Keras calls it."""
-        self.epoch += 1
-
-    def __getitem__(self, batch):
-        if not 0 <= batch < self.num_batches:
-            raise IndexError(f"An epoch has the batches 0 to {self.num_batches - 1}. Received: {batch}.")
-        epoch = self.epoch  # one for the whole batch, should it be set meanwhile
-        rows = self._order_of(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+    def batch_of(self, epoch, rows):
+        """Images and labels of a batch; see `hcreg.datasets.epochs.Epochs`."""
         if self.spatial is None and not self.intensity:
             images, labels = self.arrays()
             return images[rows], _each(labels, lambda label: label[rows])
@@ -277,7 +235,7 @@ class Batches(keras.utils.PyDataset):
     def _sample_of(self, epoch, index):
         image, hc_px = self.cache.images[index], self.cache.hc_px[index]
         ellipse = self.cache.ellipses[index]
-        rng = np.random.default_rng([self.seed, epoch, int(index)])
+        rng = self.generator(epoch, index)
         if self.spatial is not None:
             matrix, moved = draw_inside(self.spatial, rng, ellipse, REFERENCE_SHAPE)
             image = apply_to_image(image, matrix, REFERENCE_SHAPE)

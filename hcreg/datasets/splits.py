@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+PARTS = ("training", "validation", "test")
+
 
 def grouped_kfold(groups, k=5, strata=None, seed=0):
     """Divide samples into k folds of nearly one size, no group in two folds.
@@ -121,6 +123,54 @@ def grouped_split(groups, sizes=(600, 200, 199), strata=None, seed=0):
         )
     parts = np.array([part_of[str(group)] for group in groups])
     return tuple(np.flatnonzero(parts == part).astype(np.int64) for part in range(len(targets)))
+
+
+def nested_kfold(subjects, groups, k=5, strata=None, seed=0, validation_fraction=0.15):
+    """k splits into training, validation and test by name, no group in two parts.
+
+    Parameters
+    ----------
+    subjects : sequence of str of length num_samples
+    groups, k, strata, seed
+        As for `grouped_kfold`.
+    validation_fraction : float
+        Share of the samples outside the test fold on which weights are chosen and intervals calibrated.
+
+    Returns
+    -------
+    list of k dict
+        Subject ids under "training", "validation" and "test"; the test parts are a partition of the samples.
+
+    Raises
+    ------
+    ValueError
+        As `grouped_kfold`.
+    """
+    subjects, groups = np.asarray(subjects), np.asarray(groups)
+    strata = np.full(len(groups), "") if strata is None else np.asarray(strata)
+    folds = []
+    for rest, test in grouped_kfold(groups, k=k, strata=strata, seed=seed):
+        num_validation = round(validation_fraction * len(rest))
+        inner = grouped_split(
+            groups[rest], sizes=(len(rest) - num_validation, num_validation), strata=strata[rest], seed=seed
+        )
+        folds.append(named_parts(subjects, (rest[inner[0]], rest[inner[1]], test)))
+    return folds
+
+
+def named_parts(subjects, parts):
+    """Subject ids of the parts training, validation and test, given their positions.
+
+    Parameters
+    ----------
+    subjects : ndarray of str
+    parts : sequence of three arrays of int
+
+    Returns
+    -------
+    dict of str to list of str
+    """
+    return {name: [str(s) for s in subjects[part]] for name, part in zip(PARTS, parts, strict=True)}
 
 
 def split_checksum(subject_ids_by_part):

@@ -2,17 +2,21 @@
 
 from hcreg.layers.batch_normalization import BatchNormalization
 from hcreg.layers.cam import GradCAM, HiResCAM
+from hcreg.layers.conv3d import Conv3D
 from hcreg.layers.ellipse_moments import EllipseMoments
 from hcreg.layers.relevance_sums import RelevanceSums, SwapOutside
+from hcreg.layers.soft_voxel_count import SoftVoxelCount
 from hcreg.layers.tapping import BeforeActivation, HeldStatistics
 
 __all__ = [
     "BatchNormalization",
     "BeforeActivation",
+    "Conv3D",
     "EllipseMoments",
     "GradCAM",
     "HeldStatistics",
     "HiResCAM",
     "RelevanceSums",
+    "SoftVoxelCount",
     "SwapOutside",
 ]

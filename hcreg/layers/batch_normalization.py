@@ -11,12 +11,13 @@ _SMALLEST_EPSILON = 1.001e-5
 
 @keras.saving.register_keras_serializable(package="hcreg")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` of the same numbers, faster for images on TensorFlow.
+    """`keras.layers.BatchNormalization` of the same numbers, faster for images and stacks on TensorFlow.
 
     Keras 3 normalises in several passes over the maps, forwards and backwards. Here the moments, the normalisation and
     its gradient are one kernel each (`hcreg.backend.fused_batch_normalization`) where the backend is TensorFlow, the
-    input has shape ``(batch, height, width, channels)``, the last axis is normalised, and there is neither a mask,
-    nor synchronisation over devices, nor renormalisation. Everything else is Keras's own call.
+    input has shape ``(batch, height, width, channels)`` or ``(batch, height, width, slices, channels)``, the last axis
+    is normalised, and there is neither a mask, nor synchronisation over devices, nor renormalisation. Everything else
+    is Keras's own call.
 
     Parameters
     ----------
@@ -57,8 +58,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         moving_mean, moving_variance = ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype)
         by_batch = bool(training and self.trainable)
+        shape = ops.shape(inputs)
+        planes = inputs if len(shape) == 4 else ops.reshape(inputs, (*shape[:2], -1, shape[-1]))
         outputs, mean, variance = backend.fused_batch_normalization(
-            ops.cast(inputs, dtype),
+            ops.cast(planes, dtype),
             ops.cast(self.gamma, dtype) if self.scale else ops.ones_like(moving_mean),
             ops.cast(self.beta, dtype) if self.center else ops.zeros_like(moving_mean),
             moving_mean,
@@ -69,13 +72,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if by_batch:
             self.moving_mean.assign(moving_mean * self.momentum + mean * (1.0 - self.momentum))
             self.moving_variance.assign(moving_variance * self.momentum + variance * (1.0 - self.momentum))
-        return ops.cast(outputs, self.compute_dtype)
+        return ops.cast(ops.reshape(outputs, shape) if len(shape) == 5 else outputs, self.compute_dtype)
 
     def _is_fusible(self, inputs, dtype):
         return (
             backend.name() == "tensorflow"
-            and len(inputs.shape) == 4
-            and self.axis in (-1, 3)
+            and len(inputs.shape) in (4, 5)
+            and self.axis in (-1, len(inputs.shape) - 1)
             and dtype == "float32"  # there is no such kernel for float64
             and self.epsilon >= _SMALLEST_EPSILON
             and not self.synchronized

@@ -489,7 +489,7 @@ def test_scale_of_the_labels_must_be_positive(cache, scale):
 
 
 def test_batch_of_no_images(cache):
-    with pytest.raises(ValueError, match=r"holds one image or more. Received: batch_size=0"):
+    with pytest.raises(ValueError, match=r"holds one sample or more. Received: batch_size=0"):
         Batches(cache, [0], 800.0, batch_size=0)
 
 

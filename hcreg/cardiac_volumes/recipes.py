@@ -1,0 +1,281 @@
+"""How a network of cardiac volumes is built, fed and trained: a row of a table."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from hcreg import models
+from hcreg.augmentation.volumetric import MRIContrast, cardiac_augmentation, zhang2021_volume_augmentation
+from hcreg.datasets.volume_batches import SliceBatches, StackBatches, largest
+from hcreg.datasets.volume_cache import FramePreparation, PaperPreparation
+from hcreg.preprocessing.cardiac import STRUCTURES
+from hcreg.preprocessing.volumes import Frame
+
+# 280 mm: hearts lie up to 62 mm beside the middle of the image, and up to 80 below or above it
+SLICE_FRAME = Frame(160, 160, 1.75)
+STACK_FRAME = Frame(224, 224, 1.2, num_slices=9, slice_mm=10.0)
+STACK_AUGMENTATIONS = {"none": lambda: None, "zhang2021": zhang2021_volume_augmentation}
+SLICE_AUGMENTATIONS = {"none": lambda: (None, None), "strong": lambda: (cardiac_augmentation(), MRIContrast())}
+
+
+def _named(augmentations, name):
+    if name not in augmentations:
+        raise ValueError(f"An augmentation is one of {', '.join(augmentations)}. Received: {name!r}.")
+    return augmentations[name]()
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What both kinds of recipe have.
+
+    Attributes
+    ----------
+    name : str
+        Names the row and its folder.
+    build : callable
+        A builder of `hcreg.models`.
+    loss : keras.losses.Loss, or dict of them by output
+    build_arguments : dict
+        Arguments of `build` beside ``input_shape`` and ``seed``.
+    loss_weights : dict of str to float
+    learning_rate : float
+    schedule : {"constant", "cosine"}
+    batch_size, epochs, patience : int
+    augmentation : str
+    paper : dict
+        The figures printed in the paper for this row, by column of the table.
+    """
+
+    name: str
+    build: object
+    loss: keras.losses.Loss | dict
+    build_arguments: dict = field(default_factory=dict)
+    loss_weights: dict = field(default_factory=dict)
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    batch_size: int = 8
+    epochs: int = 100
+    patience: int = 100
+    augmentation: str = "none"
+    paper: dict = field(default_factory=dict)
+
+    def with_loss(self, suffix, loss):
+        """The same recipe with another loss, named after it."""
+        return replace(self, name=f"{self.name}_{suffix}", loss=loss)
+
+    def arguments(self):
+        """What decides the result, as ``run.json`` keeps it: dict of JSON values."""
+        build_arguments = dict(self.build_arguments)
+        if build_arguments.get("weights") not in (None, "imagenet"):
+            build_arguments["weights"] = Path(build_arguments["weights"]).name  # where it lay does not matter
+        return {
+            "row": self.name,
+            "kind": type(self).__name__,
+            "builder": self.build.__name__,
+            "build_arguments": build_arguments,
+            "loss": described_loss(self.loss),
+            "loss_weights": self.loss_weights,
+            "learning_rate": self.learning_rate,
+            "schedule": self.schedule,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "augmentation": self.augmentation,
+            **self.own_arguments(),
+        }
+
+
+@dataclass(frozen=True)
+class StackRecipe(_Recipe):
+    """A regressor of whole stacks, as zhang2021biometrics has them: `models.vgg2d`, `models.vgg3d`.
+
+    Attributes
+    ----------
+    crop : {"frame", "paper"}
+        "frame" needs no mask (`STACK_FRAME`); "paper" crops about the heart, so it takes the mask at test time too.
+    source : {"image", "mask"}
+        "mask" shows the network the label map instead of the image (Table 11); with the paper's crop.
+    target : {"volume", "pixel"}
+        Millilitres, or voxels: with the paper's crop, whose scale is that of the image's own pixels.
+    size : tuple of int (height_px, width_px)
+        Of the input with the paper's crop.
+    """
+
+    crop: str = "frame"
+    source: str = "image"
+    target: str = "volume"
+    size: tuple = (224, 224)
+    augmentation: str = "zhang2021"
+
+    def __post_init__(self):
+        if self.crop not in ("frame", "paper"):
+            raise ValueError(f"A stack is cropped to the 'frame' or as the 'paper' does. Received: {self.crop!r}.")
+        if self.crop == "frame" and (self.source != "image" or self.target != "volume"):
+            raise ValueError(
+                "On a frame in mm a network sees the image, and its scale is that of volumes: source='mask' and "
+                f"target='pixel' go with crop='paper'. Received: source={self.source!r}, target={self.target!r}."
+            )
+
+    @property
+    def total(self):
+        """Whether the one output is the sum of the structures."""
+        return self.build_arguments.get("variant") == "single_label"
+
+    @property
+    def names(self):
+        """What is measured."""
+        return ("heart",) if self.total else STRUCTURES
+
+    @property
+    def ndim(self):
+        """2 where the slices are channels, 3 where they are an axis."""
+        return 2 if self.build is models.vgg2d else 3
+
+    @property
+    def preparation(self):
+        """What a stack goes through before the network sees it."""
+        if self.crop == "frame":
+            return FramePreparation(replace(STACK_FRAME, height_px=self.size[0], width_px=self.size[1], pixel_mm=self._pixel_mm))
+        return PaperPreparation(size=tuple(self.size), source=self.source)
+
+    @property
+    def _pixel_mm(self):
+        return STACK_FRAME.pixel_mm * STACK_FRAME.height_px / self.size[0]
+
+    def own_arguments(self):
+        """What the other kind has not."""
+        return {"crop": self.crop, "source": self.source, "target": self.target, "size": list(self.size)}
+
+    def network(self, seed):
+        """Build the network, uncompiled."""
+        depth = STACK_FRAME.num_slices
+        shape = (*self.size, depth) if self.ndim == 2 else (*self.size, depth, 1)
+        return self.build(input_shape=shape, seed=seed, **self.build_arguments)
+
+    def scale(self, cache, training):
+        """What targets are divided by: the largest of the training part, each structure by its own."""
+        return largest(cache, training, self.target, self.total)
+
+    def batches(self, cache, indices, scale, seed, training=False):
+        """Batches of a part; augmented and shuffled for training."""
+        spatial = _named(STACK_AUGMENTATIONS, self.augmentation) if training else None
+        options = {"target": self.target, "total": self.total, "ndim": self.ndim, "batch_size": self.batch_size}
+        return StackBatches(cache, indices, scale, spatial=spatial, shuffle=training, seed=seed, **options)
+
+    shown = {"mae": ("mae_fraction", 1.0)}
+
+    def measure(self, model, cache, index, scale):
+        """What the network says of one stack.
+
+        Returns
+        -------
+        dict of str to float
+            ``RV_pred_ml`` and so on.
+        """
+        image = cache.stacks[index]["image"]
+        image = image[None] if self.ndim == 2 else image[None, ..., None]
+        values = model.predict(image, verbose=0)[0].astype(float) * scale
+        if self.target == "pixel":
+            values = values * cache.voxel_ml[index]
+        return {f"{name}_pred_ml": float(value) for name, value in zip(self.names, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class SliceRecipe(_Recipe):
+    """A network of slices that counts softly: its areas, added up, are the volumes; its mask, if trained, segments.
+
+    Attributes
+    ----------
+    frame : Frame
+        In mm about the middle of the image: no mask is needed at test time.
+    crop_px : int or None
+        Side of the square of the frame that training sees, cut out after augmentation; tests see the whole frame.
+    crop_about : {"heart", "frame"}
+        "heart" takes the masks of the training part.
+    """
+
+    frame: Frame = SLICE_FRAME
+    crop_px: int | None = 96
+    crop_about: str = "heart"
+    schedule: str = "cosine"
+    batch_size: int = 16
+    augmentation: str = "strong"
+
+    names = STRUCTURES
+    shown = {"areas_cm2_mae": ("mae_cm2", 1.0), "mask_dice_score": ("dice_score", 1.0)}
+
+    @property
+    def preparation(self):
+        """What a stack goes through before the network sees it."""
+        return FramePreparation(self.frame)
+
+    @property
+    def segments(self):
+        """Whether the mask was trained, and so means anything."""
+        return "mask" in self.loss
+
+    def own_arguments(self):
+        """What the other kind has not."""
+        frame = {"height_px": self.frame.height_px, "width_px": self.frame.width_px, "pixel_mm": self.frame.pixel_mm}
+        return {"frame": frame, "crop_px": self.crop_px, "crop_about": self.crop_about}
+
+    def network(self, seed):
+        """Build the network, uncompiled; slices of any size, the one before and after as channels."""
+        network = self.build(
+            input_shape=(None, None, 3),
+            classes=1 + len(STRUCTURES),
+            activation="softmax",
+            seed=seed,
+            **self.build_arguments,
+        )
+        return models.with_areas(network, self.frame.pixel_mm)
+
+    def scale(self, cache, training):
+        """Areas are what they are: no scale."""
+        return np.ones(len(STRUCTURES))
+
+    def batches(self, cache, indices, scale, seed, training=False):
+        """Batches of a part; augmented, cropped and shuffled for training."""
+        spatial, contrast = _named(SLICE_AUGMENTATIONS, self.augmentation) if training else (None, None)
+        crop = {"crop_px": self.crop_px, "crop_about": self.crop_about} if training else {}
+        return SliceBatches(
+            cache,
+            indices,
+            batch_size=self.batch_size,
+            spatial=spatial,
+            contrast=contrast,
+            shuffle=training,
+            seed=seed,
+            **crop,
+        )
+
+    def measure(self, model, cache, index, scale):
+        """What the network says of one stack.
+
+        Returns
+        -------
+        dict
+            ``RV_pred_ml`` and so on, from the soft count; where the mask was trained also ``RV_mask_ml``, from the label
+            map at the image's own size, and, where the truth is known, its Dice ``RV_dice``.
+        """
+        from hcreg.cardiac_volumes.masks import mask_columns
+        from hcreg.datasets.volume_batches import with_neighbours
+
+        slices = np.ascontiguousarray(with_neighbours(cache.stacks[index]["image"]))
+        found = model.predict(slices, batch_size=self.batch_size, verbose=0)
+        volumes_ml = found["areas_cm2"].sum(0, dtype=float) * cache.slice_mm[index] / 10
+        measured = {f"{name}_pred_ml": float(value) for name, value in zip(STRUCTURES, volumes_ml, strict=True)}
+        if self.segments:
+            shares = np.moveaxis(found["mask"], 0, 2)
+            measured |= mask_columns(shares, self.frame, cache.records[index])
+        return measured
+
+
+def described_loss(loss):
+    """A loss, or a dict of them, as JSON values."""
+    if isinstance(loss, dict):
+        return {output: described_loss(item) for output, item in loss.items()}
+    serialized = keras.saving.serialize_keras_object(loss)
+    return {"name": serialized["class_name"], **serialized["config"]}

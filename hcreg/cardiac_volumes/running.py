@@ -1,0 +1,271 @@
+"""Train a recipe on one part of a data set, choose its weights on a second, test it on a third."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from hcreg import backend, runs, training
+from hcreg.datasets import splits, synthetic
+from hcreg.datasets.volume_cache import VolumeCache
+from hcreg.files import read_rows, write_rows
+from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
+from hcreg.progress import progress_bar
+
+
+def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
+    """Train, choose and test one network.
+
+    Parameters
+    ----------
+    recipe : StackRecipe or SliceRecipe
+    cache : VolumeCache
+        Of the recipe's preparation.
+    split : dict
+        Subject ids under "training", "validation" and "test"; see `patient_folds`.
+    folder : path-like
+        Run folder. A run that was stopped goes on; one that is finished is read, not repeated.
+    fold : int
+    seed : int
+        With the fold, fixes initial weights, order, augmentation and dropout.
+    tensorboard, progress : bool
+        As in `hcreg.training.fit`.
+
+    Returns
+    -------
+    list of dict
+        The rows of ``predictions.csv``, one for each test stack.
+    """
+    folder = Path(folder)
+    record = open_run(recipe, cache.records, split, folder, fold=fold, seed=seed)
+    if record["status"] == "finished":
+        training.discard_state(folder)  # a kill right after the run was closed left it there
+        return read_rows(folder / "predictions.csv")
+    started = time.perf_counter()
+    keras.utils.clear_session()
+    backend.seed_everything(seed)
+    parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
+    run_seed = seed * 1000 + fold
+    model = recipe.network(run_seed)
+    scale = recipe.scale(cache, parts["training"])
+    batches = recipe.batches(cache, parts["training"], scale, run_seed, training=True)
+    validation = recipe.batches(cache, parts["validation"], scale, run_seed)
+    history = training.fit(
+        model,
+        batches,
+        validation.arrays(),
+        folder,
+        loss=recipe.loss,
+        loss_weights=recipe.loss_weights or None,
+        learning_rate=recipe.learning_rate,
+        schedule=recipe.schedule,
+        epochs=recipe.epochs,
+        patience=recipe.patience,
+        shown=recipe.shown,
+        tensorboard=tensorboard,
+        progress=f"{recipe.name}, fold {fold}" if progress else False,
+    )
+    constant = constant_predictor(recipe, cache, parts["training"])
+    rows = {part: predict(recipe, model, cache, parts[part], scale, fold, constant) for part in ("validation", "test")}
+    write_rows(folder / "validation_predictions.csv", rows["validation"])
+    write_rows(folder / "predictions.csv", rows["test"])
+    runs.close_run(
+        folder,
+        record,
+        target_scale=[float(value) for value in scale],
+        num_parameters=model.count_params(),
+        num_stacks={part: len(indices) for part, indices in parts.items()},
+        epochs_run=len(history),
+        best_epoch=min(history, key=lambda row: row["val_loss"])["epoch"],
+        training_seconds=sum(row["seconds"] for row in history),
+        seconds_of_last_session=time.perf_counter() - started,
+        peak_memory_mb=backend.peak_memory_mb(),
+    )
+    training.discard_state(folder)
+    return rows["test"]
+
+
+def open_run(recipe, records, split, folder, *, fold=0, seed=0):
+    """Begin a run or go on with one, before any image is read.
+
+    Parameters
+    ----------
+    recipe : StackRecipe or SliceRecipe
+    records : sequence of ACDCRecord
+        The whole data set.
+    split, folder, fold, seed
+        As in `run`.
+
+    Returns
+    -------
+    dict
+        See `hcreg.runs.open_run`, which also says what is refused.
+    """
+    arguments = {**recipe.arguments(), "fold": fold, "seed": seed, "data": describe_data(records)}
+    return runs.open_run(folder, arguments, split)
+
+
+def describe_data(records):
+    """What tells one data set from another.
+
+    Parameters
+    ----------
+    records : sequence of ACDCRecord
+
+    Returns
+    -------
+    dict
+        ``num_stacks``; ``digest`` of subject ids and spacings; ``synthetic``, whether the stacks were drawn by
+        `hcreg.datasets.synthetic`.
+    """
+    rows = sorted((record.subject_id, *(round(float(side), 5) for side in record.spacing_mm)) for record in records)
+    folders = {Path(record.image_path).parent.parent.parent for record in records}
+    return {
+        "num_stacks": len(rows),
+        "digest": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
+        "synthetic": any(synthetic.is_synthetic(folder) for folder in folders),
+    }
+
+
+def read_stacks(dataset, preparation, cache_folder=None):
+    """Prepare the stacks of a data set once, with a progress bar.
+
+    Parameters
+    ----------
+    dataset : sequence of ACDCRecord
+    preparation : FramePreparation or PaperPreparation
+    cache_folder : path-like, optional
+        See `VolumeCache`.
+
+    Returns
+    -------
+    VolumeCache
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("reading stacks", total=len(dataset))
+        return VolumeCache(dataset, preparation, cache_folder, progress=lambda done: bar.update(task, completed=done))
+
+
+def patient_folds(dataset, k=5, seed=0, validation_fraction=0.15):
+    """k splits into training, validation and test, both phases of a patient in one part, each part with every group.
+
+    Parameters
+    ----------
+    dataset : sequence of ACDCRecord
+    k : int
+    seed : int
+    validation_fraction : float
+
+    Returns
+    -------
+    list of k dict
+        See `hcreg.datasets.splits.nested_kfold`.
+    """
+    subjects, patients, groups = (
+        [getattr(record, name) for record in dataset] for name in ("subject_id", "patient_id", "group")
+    )
+    return splits.nested_kfold(subjects, patients, k, [group or "" for group in groups], seed, validation_fraction)
+
+
+def constant_predictor(recipe, cache, training):
+    """What one would say without looking: the mean volumes of the training part, of each phase.
+
+    Parameters
+    ----------
+    recipe : StackRecipe or SliceRecipe
+    cache : VolumeCache
+    training : ndarray of int
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        By phase, ``RV_constant_ml`` and so on.
+    """
+    phases = np.array([record.phase for record in cache.records])[training]
+    volumes = _named_volumes(recipe, cache.volumes_ml[training])
+    return {
+        phase: {f"{name}_constant_ml": float(values[phases == phase].mean()) for name, values in volumes.items()}
+        for phase in PHASES
+        if np.any(phases == phase)
+    }
+
+
+def predict(recipe, model, cache, indices, scale, fold=0, constant=None):
+    """Measure stacks.
+
+    Parameters
+    ----------
+    recipe : StackRecipe or SliceRecipe
+    model : keras.Model
+    cache : VolumeCache
+    indices : sequence of int
+    scale : ndarray
+        Of `recipe.scale`; ``target_scale`` of ``run.json``.
+    fold : int
+    constant : dict, optional
+        Of `constant_predictor`.
+
+    Returns
+    -------
+    list of dict
+        subject_id, patient_id, phase, group, fold; of each structure ``RV_true_ml`` (NaN where not known),
+        ``RV_pred_ml``, and what else the recipe measures; ``RV_constant_ml``.
+    """
+    volumes = _named_volumes(recipe, cache.volumes_ml)
+    rows = []
+    for index in indices:
+        record = cache.records[index]
+        rows.append(
+            {
+                "subject_id": record.subject_id,
+                "patient_id": record.patient_id,
+                "phase": record.phase,
+                "group": record.group or "",
+                "fold": int(fold),
+                **{f"{name}_true_ml": float(values[index]) for name, values in volumes.items()},
+                **recipe.measure(model, cache, index, scale),
+                **(constant or {}).get(record.phase, {}),
+            }
+        )
+    return rows
+
+
+def load_network(recipe, folder):
+    """The network of a finished run, and the scale of its outputs.
+
+    Parameters
+    ----------
+    recipe : StackRecipe or SliceRecipe
+        The one that was run.
+    folder : path-like
+        Run folder.
+
+    Returns
+    -------
+    model : keras.Model
+    scale : ndarray
+
+    Raises
+    ------
+    ValueError
+        If the run is not finished, or is another recipe's.
+    """
+    record = runs.read_run(folder)
+    if record["status"] != "finished" or record["arguments"]["row"] != recipe.name:
+        raise ValueError(
+            f"{folder} holds a run of {record['arguments']['row']}, {record['status']}; expected a finished run of "
+            f"{recipe.name}. Run it to its end, or name its folder."
+        )
+    model = recipe.network(None)
+    training.load_weights(model, Path(folder) / training.BEST_WEIGHTS)
+    return model, np.array(record["target_scale"])
+
+
+def _named_volumes(recipe, volumes_ml):
+    """The true volumes by name, columns of what a recipe measures."""
+    if recipe.names == STRUCTURES:
+        return {name: volumes_ml[:, position] for position, name in enumerate(STRUCTURES)}
+    return {recipe.names[0]: volumes_ml.sum(1)}
