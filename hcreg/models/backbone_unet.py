@@ -41,7 +41,8 @@ def backbone_unet(
     backbone : str
         A name of `hcreg.models.backbone_names`, such as "DenseNet121".
     input_shape : tuple of int
-        ``(height, width, channels)``; height and width are multiples of 32. ImageNet weights need three channels.
+        ``(height, width, channels)``; height and width are multiples of 32, or both None where the size varies, with
+        backbones that pad their convolutions. ImageNet weights need three channels.
     classes, head, activation
         As in `hcreg.models.unet`.
     weights : {None, "imagenet"} or path
@@ -96,7 +97,7 @@ def backbone_unet(
     >>> model.output_shape
     (None, 64, 96, 1)
     """
-    shape = check_input_shape(input_shape, example=(224, 224, 3))
+    shape = check_input_shape(input_shape, may_vary=True, example=(224, 224, 3))
     name = name or f"{str(backbone).lower()}_unet"
     check_multiple(shape, 32, name)
     check_output(shape, classes, head, activation, name)
@@ -105,6 +106,8 @@ def backbone_unet(
     body = backbone_body(backbone, shape, weights, backbone_options)
     body.trainable = trainable_backbone
     maps_of = skips_of(body) if skips is None else _named_skips(body, skips, backbone)
+    if None in shape:
+        _check_padded(body, maps_of, backbone)
     x = _fitted(body.output, _side(shape, 5), "bottom")
     for stage, filters in enumerate(decoder_filters, start=1):
         level = len(decoder_filters) - stage  # the size is the input's over 2 ** level
@@ -212,12 +215,24 @@ def _is_shortcut(operation):
 
 
 def _side(shape, level):
-    return shape[0] // 2**level, shape[1] // 2**level
+    return tuple(None if side is None else side // 2**level for side in shape[:2])
+
+
+def _check_padded(body, maps_of, backbone):
+    """Refuse a varying size where unpadded convolutions lose pixels, for how many would depend on the size."""
+    side = 64
+    levels, maps = [*maps_of, 5], [*maps_of.values(), body.output]
+    shapes = keras.Model(body.inputs[0], maps).compute_output_shape((1, side, side, body.inputs[0].shape[-1]))
+    if any(shape[1] != side // 2**level for level, shape in zip(levels, shapes, strict=True)):
+        raise ValueError(
+            f"{backbone} does not pad all of its convolutions, so that its maps fit together at a fixed size only. "
+            "Pass the height and width of the images in input_shape, multiples of 32."
+        )
 
 
 def _fitted(maps, size, name):
     """The maps, padded with zeros to a size where unpadded convolutions made them smaller."""
-    missing = [wanted - side for wanted, side in zip(size, maps.shape[1:3])]
+    missing = [wanted - side for wanted, side in zip(size, maps.shape[1:3]) if wanted is not None]
     if not any(missing):
         return maps
     padding = [(lack // 2, lack - lack // 2) for lack in missing]
