@@ -1,4 +1,7 @@
-"""Data sets made by rules: every truth is known. Fetal heads are written in the layout of the real ones."""
+"""Data sets made by rules: every truth is known.
+
+Fetal heads and cardiac volumes are written in the layouts of the real ones.
+"""
 
 from hcreg.datasets.synthetic.cardiac_mri_2d import (
     CLASSES,
@@ -10,6 +13,7 @@ from hcreg.datasets.synthetic.cardiac_mri_2d import (
     cardiac_mri,
     with_sex_label,
 )
+from hcreg.datasets.synthetic.cardiac_volumes_3d import cardiac_volumes
 from hcreg.datasets.synthetic.fetal_head_2d import fetal_head, is_synthetic
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     "TISSUES",
     "CardiacMRI",
     "cardiac_mri",
+    "cardiac_volumes",
     "fetal_head",
     "is_synthetic",
     "with_sex_label",
