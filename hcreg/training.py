@@ -79,8 +79,8 @@ def fit(
     -------
     list of dict
         One row an epoch: epoch (from 1), loss and val_loss; mae_px and val_mae_px of a circumference; dice_score and
-        val_dice_score of a mask, thresholded, at the network's size (or what `shown` names); learning_rate, seconds. The
-        model holds the best weights.
+        val_dice_score of a mask, thresholded, at the network's size (or what `shown` names); learning_rate, seconds.
+        The model holds the best weights.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Augmentation of short-axis stacks: every slice moves alike in its plane, and the labels follow exactly.
 
-The in-plane maps are those of `hcreg.augmentation.spatial`, drawn in pixels of the stack's own frame. What a map does to a
-volume is its determinant (`size_factor`), so a target in ml is computed, never measured anew.
+The in-plane maps are those of `hcreg.augmentation.spatial`, drawn in pixels of the stack's own frame. What a map does
+to a volume is its determinant (`size_factor`), so a target in ml is computed, never measured anew.
 """
 
 from dataclasses import dataclass
@@ -181,6 +181,4 @@ def cardiac_augmentation(flip_probability=0.0):
     -------
     Chain
     """
-    return Chain(
-        (HorizontalFlip(flip_probability), Rotation(-40.0, 40.0), Scaling(0.75, 1.3), Translation(22.0, 22.0))
-    )
+    return Chain((HorizontalFlip(flip_probability), Rotation(-40.0, 40.0), Scaling(0.75, 1.3), Translation(22.0, 22.0)))

@@ -8,7 +8,8 @@ import numpy as np
 
 from hcreg import models
 from hcreg.augmentation.volumetric import MRIContrast, cardiac_augmentation, zhang2021_volume_augmentation
-from hcreg.datasets.volume_batches import SliceBatches, StackBatches, largest
+from hcreg.cardiac_volumes.masks import mask_columns
+from hcreg.datasets.volume_batches import SliceBatches, StackBatches, largest, with_neighbours
 from hcreg.datasets.volume_cache import FramePreparation, PaperPreparation
 from hcreg.preprocessing.cardiac import STRUCTURES
 from hcreg.preprocessing.volumes import Frame
@@ -100,7 +101,7 @@ class StackRecipe(_Recipe):
     target : {"volume", "pixel"}
         Millilitres, or voxels: with the paper's crop, whose scale is that of the image's own pixels.
     size : tuple of int (height_px, width_px)
-        Of the input with the paper's crop.
+        Of the input. On the frame a pixel is the larger the smaller this is: the extent in mm stays.
     """
 
     crop: str = "frame"
@@ -129,6 +130,11 @@ class StackRecipe(_Recipe):
         return ("heart",) if self.total else STRUCTURES
 
     @property
+    def shown(self):
+        """What the history shows beside the losses; see `hcreg.training.fit`."""
+        return {"mae": ("mae_fraction", 1.0)}
+
+    @property
     def ndim(self):
         """2 where the slices are channels, 3 where they are an axis."""
         return 2 if self.build is models.vgg2d else 3
@@ -137,12 +143,10 @@ class StackRecipe(_Recipe):
     def preparation(self):
         """What a stack goes through before the network sees it."""
         if self.crop == "frame":
-            return FramePreparation(replace(STACK_FRAME, height_px=self.size[0], width_px=self.size[1], pixel_mm=self._pixel_mm))
+            height_px, width_px = self.size
+            pixel_mm = STACK_FRAME.pixel_mm * STACK_FRAME.height_px / height_px
+            return FramePreparation(replace(STACK_FRAME, height_px=height_px, width_px=width_px, pixel_mm=pixel_mm))
         return PaperPreparation(size=tuple(self.size), source=self.source)
-
-    @property
-    def _pixel_mm(self):
-        return STACK_FRAME.pixel_mm * STACK_FRAME.height_px / self.size[0]
 
     def own_arguments(self):
         """What the other kind has not."""
@@ -163,8 +167,6 @@ class StackRecipe(_Recipe):
         spatial = _named(STACK_AUGMENTATIONS, self.augmentation) if training else None
         options = {"target": self.target, "total": self.total, "ndim": self.ndim, "batch_size": self.batch_size}
         return StackBatches(cache, indices, scale, spatial=spatial, shuffle=training, seed=seed, **options)
-
-    shown = {"mae": ("mae_fraction", 1.0)}
 
     def measure(self, model, cache, index, scale):
         """What the network says of one stack.
@@ -203,8 +205,15 @@ class SliceRecipe(_Recipe):
     batch_size: int = 16
     augmentation: str = "strong"
 
-    names = STRUCTURES
-    shown = {"areas_cm2_mae": ("mae_cm2", 1.0), "mask_dice_score": ("dice_score", 1.0)}
+    @property
+    def names(self):
+        """What is measured."""
+        return STRUCTURES
+
+    @property
+    def shown(self):
+        """What the history shows beside the losses; see `hcreg.training.fit`."""
+        return {"areas_cm2_mae": ("mae_cm2", 1.0), "mask_dice_score": ("dice_score", 1.0)}
 
     @property
     def preparation(self):
@@ -257,12 +266,9 @@ class SliceRecipe(_Recipe):
         Returns
         -------
         dict
-            ``RV_pred_ml`` and so on, from the soft count; where the mask was trained also ``RV_mask_ml``, from the label
-            map at the image's own size, and, where the truth is known, its Dice ``RV_dice``.
+            ``RV_pred_ml`` and so on, from the soft count; where the mask was trained also ``RV_mask_ml``, from the
+            label map at the image's own size, and, where the truth is known, its Dice ``RV_dice``.
         """
-        from hcreg.cardiac_volumes.masks import mask_columns
-        from hcreg.datasets.volume_batches import with_neighbours
-
         slices = np.ascontiguousarray(with_neighbours(cache.stacks[index]["image"]))
         found = model.predict(slices, batch_size=self.batch_size, verbose=0)
         volumes_ml = found["areas_cm2"].sum(0, dtype=float) * cache.slice_mm[index] / 10

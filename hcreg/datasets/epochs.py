@@ -1,4 +1,4 @@
-"""The order of samples in each epoch: a function of seed and epoch alone, so that a resumed run sees what it would have."""
+"""The order of samples in each epoch: a function of seed and epoch, so that a resumed run sees what it would have."""
 
 import keras
 import numpy as np

@@ -51,8 +51,8 @@ class SliceBatches(Epochs):
     crop_px : int, optional
         Side of the square that is cut out of each augmented slice; by default the whole frame is served.
     crop_about : {"heart", "frame"}
-        What lies in the middle of that square before augmentation moves it: the middle of the stack's heart, which takes
-        its mask, or of the frame.
+        What lies in the middle of that square before augmentation moves it: the middle of the stack's heart, which
+        takes its mask, or of the frame.
     shuffle : bool
     seed : int
 

@@ -7,14 +7,15 @@ from keras import ops
 
 _TINY = 1e-7  # a power of zero has no finite gradient below 1
 
+
 @keras.saving.register_keras_serializable(package="hcreg")
 class SoftVoxelCount(keras.layers.Layer):
     r"""Size of each structure: the sum of its probabilities over all pixels or voxels, times the size of one.
 
     .. math:: v_c = s \sum_i p_{ic}
 
-    What `EllipseMoments` is to a circumference this is to an area or a volume: closed form and differentiable, so that a
-    network can be trained on the size itself, with masks or without.
+    What `EllipseMoments` is to a circumference this is to an area or a volume: closed form and differentiable, so that
+    a network can be trained on the size itself, with masks or without.
 
     Parameters
     ----------
@@ -31,15 +32,15 @@ class SoftVoxelCount(keras.layers.Layer):
     Raises
     ------
     ValueError
-        If `voxel_size` is not positive or `sharpness` below 1; on call, if the probabilities have no spatial axis or too
-        few channels.
+        If `voxel_size` is not positive or `sharpness` below 1; on call, if the probabilities have no spatial axis or
+        too few channels.
 
     Notes
     -----
-    Of anti-aliased label maps the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does. Each
-    pixel of a background of probability 0.001 adds to the sum: 0.001 over 160 x 160 pixels is 26 pixels, 0.03 with
-    ``sharpness=2``. Between two classes a sharpened edge stays where it was. The arithmetic is float32 whatever the policy: in bfloat16 a
-    sum of thousands has two digits.
+    Of anti-aliased label maps the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does.
+    Each pixel of a background of probability 0.001 adds to the sum: 0.001 over 160 x 160 pixels is 26 pixels, 0.03
+    with ``sharpness=2``. Between two classes a sharpened edge stays where it was. The arithmetic is float32 whatever
+    the policy: in bfloat16 a sum of thousands has two digits.
 
     Departure from the paper: zhang2021biometrics regresses the volume from a dense layer.
 

@@ -220,7 +220,7 @@ def _side(shape, level):
 
 def _check_padded(body, maps_of, backbone):
     """Refuse a varying size where unpadded convolutions lose pixels, for how many would depend on the size."""
-    side = 64
+    side = 256
     levels, maps = [*maps_of, 5], [*maps_of.values(), body.output]
     shapes = keras.Model(body.inputs[0], maps).compute_output_shape((1, side, side, body.inputs[0].shape[-1]))
     if any(shape[1] != side // 2**level for level, shape in zip(levels, shapes, strict=True)):

@@ -7,6 +7,7 @@ from hcreg.layers import SoftVoxelCount
 
 SHARPNESS = 2.0  # a background of 0.001 adds 0.8 cm² to a slice of 160 x 160 pixels of 1.75 mm, and 0.001 cm² with it
 
+
 def with_areas(model, pixel_mm):
     """A segmentation network that gives the area of each structure too.
 
@@ -40,7 +41,8 @@ def with_areas(model, pixel_mm):
     mask = model.output
     if isinstance(mask, (dict, list, tuple)) or len(mask.shape) != 4 or mask.shape[-1] < 2:
         raise ValueError(
-            "Areas are counted in one mask of a background and one or more structures, (batch, height, width, classes). "
+            "Areas are counted in one mask of a background and one or more structures, of (batch, height, width, "
+            "classes). "
             f"Received: the model {model.name!r}, which gives {model.output_shape}."
         )
     if not pixel_mm > 0:
@@ -63,8 +65,8 @@ def volumes_of_slices(model, slice_shape=None):
     -------
     keras.Model
         Takes a dict of "slices" (batch, slices, height, width, channels), any number of slices, and "slice_mm" (batch,
-        1), their distance; gives "volumes_ml" (batch, structures). The weights are the model's. A stack shorter than the
-        batch's longest is filled up with slices of NaN, which count nothing.
+        1), their distance; gives "volumes_ml" (batch, structures). The weights are the model's. A stack shorter than
+        the batch's longest is filled up with slices of NaN, which count nothing.
 
     Raises
     ------

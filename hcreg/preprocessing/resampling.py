@@ -1,7 +1,7 @@
-"""Resampling of stacks of slices, grid to grid, with one anti-aliased linear kernel for images, labels and the way back.
+"""Resampling of stacks of slices, grid to grid, by one anti-aliased linear kernel: images, labels, and the way back.
 
-Everything is a matrix along one axis: row k holds the weights of the old samples in new sample k. Weights sum to one, so
-the labels of a voxel keep summing to one; and what a structure measures, its fractions times the voxel size, stays.
+Everything is a matrix along one axis: row k holds the weights of the old samples in new sample k. Weights sum to one,
+so the labels of a voxel keep summing to one; and what a structure measures, its fractions times the voxel size, stays.
 """
 
 import math

@@ -15,7 +15,7 @@ PAPER_NUM_SLICES = 9
 
 @dataclass(frozen=True)
 class Frame:
-    """A grid in mm about the middle of the stack: what a network sees, of any image, without knowing where the heart is.
+    """A grid in mm about the middle of the stack: what a network sees, without knowing where the heart is.
 
     Attributes
     ----------

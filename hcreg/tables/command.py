@@ -20,6 +20,9 @@ def main(
     layout=None,
     figures=None,
     arguments=None,
+    run=run_table,
+    report=report_table,
+    data_help="HC18 folder as downloaded",
 ):
     """Run a table script's command line.
 
@@ -43,12 +46,17 @@ def main(
     figures : callable, optional
         ``figures(folder, rows_by_recipe, output)`` draws a report's figures, and returns their paths.
     arguments : list of str, optional
+    run, report : callable
+        What trains the rows, and what computes the table: by default those of head circumference,
+        `hcreg.tables.volumes` has those of cardiac volumes.
+    data_help : str
+        What ``--data`` is.
 
     Returns
     -------
     int
     """
-    options = _parser(script, recipes, folder or script.replace(".", "/")).parse_args(arguments)
+    options = _parser(script, recipes, folder or script.replace(".", "/"), data_help).parse_args(arguments)
     if options.out is None:
         options.out = _default_folder(folder or script.replace(".", "/"), options.smoke)
     try:
@@ -56,9 +64,9 @@ def main(
         folds = options.folds if options.folds is not None else ([0] if options.smoke else default_folds)
         if options.command == "run":
             check_backbones(recipes, options.weights)
-            run_table(script, chosen, splits_of, folds, options, read_dataset)
+            run(script, chosen, splits_of, folds, options, read_dataset)
         else:
-            report_table(script, chosen, folds, options, layout, figures)
+            report(script, chosen, folds, options, layout, figures)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on where it was.", file=sys.stderr)
         return 130
@@ -83,11 +91,11 @@ def _default_folder(folder, smoke):
     return Path("runs") / (folder + ("_smoke" if smoke else ""))
 
 
-def _parser(script, recipes, folder):
+def _parser(script, recipes, folder, data_help):
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{script}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train the rows; what is finished is not repeated")
-    run.add_argument("--data", type=Path, help="HC18 folder as downloaded")
+    run.add_argument("--data", type=Path, help=data_help)
     run.add_argument(
         "--weights",
         nargs="+",
@@ -104,6 +112,6 @@ def _parser(script, recipes, folder):
         command.add_argument("--rows", nargs="+", metavar="ROW", help=f"of {', '.join(r.name for r in recipes)}")
         command.add_argument("--folds", type=int, nargs="+", metavar="K")
         command.add_argument(
-            "--smoke", action="store_true", help="a few synthetic images, one epoch: does it run at all?"
+            "--smoke", action="store_true", help="a little synthetic data, one epoch: does it run at all?"
         )
     return parser

@@ -116,7 +116,7 @@ def report_table(script, recipes, folds, options, layout=None, figures=None):
         for recipe in recipes:
             for fold in folds:
                 part = Path(recipe.name) / f"fold_{fold}"
-                _copy_record(options.out / part, options.save / "runs" / part, with_training=figures is not None)
+                copy_record(options.out / part, options.save / "runs" / part, with_training=figures is not None)
     if figures is not None:
         for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
             print(f"figure: {path}")
@@ -177,7 +177,16 @@ def _counts(name, summary, seed):
     return {"row": name, **counts, "seed": seed}
 
 
-def _copy_record(source, target, with_training):
+def copy_record(source, target, with_training):
+    """Copy what is kept of a run: its record, split, history and predictions, not its weights.
+
+    Parameters
+    ----------
+    source, target : pathlib.Path
+        Run folders; nothing is done where they are one.
+    with_training : bool
+        Whether the predictions of the training part are kept too.
+    """
     if source.resolve() == target.resolve():
         return
     target.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,8 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
     from hcreg import head_circumference
     from hcreg.datasets.batches import read_images
 
-    recipes = [_adapted(_made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
-    _check_weights(recipes)  # before hours of training, not after
+    recipes = [adapted(_made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
+    check_weights(recipes)
     if options.smoke:
         from hcreg.datasets import synthetic
 
@@ -39,9 +39,7 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
         data = options.data
     dataset = read_dataset(data)
     splits = splits_of(dataset, seed=options.seed)
-    unknown = [fold for fold in folds if not 0 <= fold < len(splits)]
-    if unknown:
-        raise ValueError(f"{script} has the folds 0 to {len(splits) - 1}. Received: {unknown}.")
+    check_folds(script, folds, splits)
     cache = None
     for recipe in sorted(recipes, key=lambda recipe: recipe.input_shape[:2]):
         if cache is None or cache.input_shape != recipe.input_shape[:2]:
@@ -71,7 +69,34 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
             )
 
 
-def _adapted(recipe, options):
+def check_folds(script, folds, splits):
+    """Refuse folds that there are none of.
+
+    Parameters
+    ----------
+    script : str
+    folds : list of int
+    splits : list of dict
+    """
+    unknown = [fold for fold in folds if not 0 <= fold < len(splits)]
+    if unknown:
+        raise ValueError(f"{script} has the folds 0 to {len(splits) - 1}. Received: {unknown}.")
+
+
+def adapted(recipe, options):
+    """A recipe with the epochs and weights of the command line.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of any kind, with ``build_arguments``, ``epochs`` and ``patience``.
+    options : argparse.Namespace
+        ``epochs``, ``weights``.
+
+    Returns
+    -------
+    Recipe
+    """
     changes = {}
     if options.epochs is not None:
         if options.epochs < 1:
@@ -113,7 +138,13 @@ def check_backbones(recipes, pairs):
         )
 
 
-def _check_weights(recipes):
+def check_weights(recipes):
+    """Refuse rows whose weights are not given, or are no file, before hours of training.
+
+    Parameters
+    ----------
+    recipes : list of Recipe
+    """
     for recipe in recipes:
         weights = recipe.build_arguments.get("weights")
         if weights == NOT_GIVEN:

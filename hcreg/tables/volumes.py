@@ -1,0 +1,325 @@
+"""Tables of cardiac volumes: train their rows, and compute each structure's errors at each phase."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from hcreg import statistics
+from hcreg.cardiac_volumes import SliceRecipe, run
+from hcreg.cardiac_volumes.running import read_stacks
+from hcreg.cardiac_volumes.summaries import by_phase, names_in, summarise, summarise_ejection_fraction
+from hcreg.files import write_rows
+from hcreg.preprocessing.volumes import Frame
+from hcreg.tables.comparing import aligned
+from hcreg.tables.reading import departures, read_table
+from hcreg.tables.reporting import copy_record
+from hcreg.tables.running import adapted, check_folds, check_weights
+
+SMOKE_PATIENTS = 10
+SMOKE_SIZE = (32, 32)
+SMOKE_FRAME = Frame(64, 64, 4.4)
+COLUMNS = {
+    "dice": ("Dice", 3),
+    "mae_ml": ("MAE (ml)", 1),
+    "mae_sd_ml": ("SD", 1),
+    "fold_sd_ml": ("SD over folds", 1),
+    "bias_ml": ("bias", 1),
+    "lower_limit_ml": ("lower limit", 1),
+    "upper_limit_ml": ("upper limit", 1),
+    "pearson_r": ("r", 3),
+    "pmae_percent": ("PMAE (%)", 1),
+    "training_seconds": ("training (s a fold)", 0),
+}
+FRACTION_COLUMNS = {
+    "mae_points": ("MAE (points)", 1),
+    "mae_sd_points": ("SD", 1),
+    "bias_points": ("bias", 1),
+    "lower_points": ("lower limit", 1),
+    "upper_points": ("upper limit", 1),
+    "pearson_r": ("r", 3),
+}
+
+
+@dataclass(frozen=True)
+class VolumeLayout:
+    """What a table of volumes shows.
+
+    Attributes
+    ----------
+    keep : callable, optional
+        ``keep(row)`` says which rows of the predictions count, such as those of a cleaned cohort; all by default.
+    fractions : bool
+        Whether errors of the ejection fraction follow.
+    """
+
+    keep: Callable | None = None
+    fractions: bool = False
+
+
+def run_volumes(script, recipes, splits_of, folds, options, read_dataset):
+    """Train rows and folds that are not finished yet; as `hcreg.tables.running.run_table`.
+
+    Parameters
+    ----------
+    script : str
+    recipes : list of StackRecipe or SliceRecipe
+    splits_of, read_dataset : callable
+        As in `hcreg.tables.main`.
+    folds : list of int
+    options : argparse.Namespace
+        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``tensorboard``.
+
+    Notes
+    -----
+    Prepared stacks are kept in ``stacks`` below the table's folder: patients' images, as the originals are.
+    """
+    recipes = [adapted(_made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
+    check_weights(recipes)
+    if options.smoke:
+        from hcreg.datasets import synthetic
+
+        data = options.out / "data"
+        synthetic.cardiac_volumes(data, SMOKE_PATIENTS, options.seed)
+    elif options.data is None:
+        raise ValueError("run needs --data, the ACDC folder as downloaded (or --smoke, for synthetic hearts).")
+    else:
+        data = options.data
+    dataset = read_dataset(data)
+    splits = splits_of(dataset, seed=options.seed)
+    check_folds(script, folds, splits)
+    cache = None
+    for recipe in sorted(recipes, key=lambda recipe: repr(recipe.preparation)):
+        if cache is None or cache.prepare != recipe.preparation:
+            print(f"preparing {len(dataset)} stacks for {recipe.name}", file=sys.stderr)
+            cache = read_stacks(dataset, recipe.preparation, options.out / "stacks")
+        for fold in folds:
+            folder = options.out / recipe.name / f"fold_{fold}"
+            rows = run(
+                recipe, cache, splits[fold], folder, fold=fold, seed=options.seed, tensorboard=options.tensorboard
+            )
+            errors = [f"{name} {summarise(rows, name)['mae_ml']:.1f}" for name in names_in(rows)]
+            guesses = [f"{name} {summarise(rows, name, 'constant')['mae_ml']:.1f}" for name in names_in(rows)]
+            print(f"{recipe.name}, fold {fold}: MAE {', '.join(errors)} ml (mean: {', '.join(guesses)})", flush=True)
+
+
+def report_volumes(script, recipes, folds, options, layout=None, figures=None):
+    """Compute the table from the run folders and print it beside the paper's figures, then compare its rows in pairs.
+
+    Parameters
+    ----------
+    script : str
+        Its last part names the files: ``table10.csv``, ``table10_fractions.csv`` and ``table10_comparisons.csv``.
+    recipes : list of StackRecipe or SliceRecipe
+    folds : list of int
+    options : argparse.Namespace
+        ``out``, and ``save``: a folder for the table and the runs' records, or None.
+    layout : VolumeLayout, optional
+    figures : callable, optional
+        As in `hcreg.tables.main`.
+
+    Returns
+    -------
+    list of dict
+        A line for each row, route, structure and phase.
+
+    Raises
+    ------
+    ValueError
+        If a row, fold or seed is missing or unfinished, naming all that are, or if runs do not belong together.
+    """
+    layout = layout or VolumeLayout()
+    predictions, records = read_table(recipes, folds, options.out)
+    if layout.keep is not None:
+        predictions = {name: [row for row in rows if layout.keep(row)] for name, rows in predictions.items()}
+    lines, fractions, routes = [], [], {}
+    for recipe in recipes:
+        rows, seconds = predictions[recipe.name], [record["training_seconds"] for record in records[recipe.name]]
+        known = {"seed": records[recipe.name][0]["arguments"]["seed"], "training_seconds": float(np.mean(seconds))}
+        if recipe is recipes[0] or names_in(rows) != names_in(predictions[recipes[0].name]):
+            lines += _lines("mean of the training part", rows, "constant", {"seed": known["seed"]}, {})
+            fractions += _fraction_lines("mean of the training part", rows, "constant")
+        for route in routes_in(rows):
+            title = recipe.name if route == "pred" else f"{recipe.name}, label map"
+            routes[title] = (rows, route)
+            lines += _lines(title, rows, route, known, recipe.paper if route == "pred" else {})
+            fractions += _fraction_lines(title, rows, route)
+    print(format_lines(lines, COLUMNS))
+    if layout.fractions and fractions:
+        print(f"\nejection fraction\n{format_lines(fractions, FRACTION_COLUMNS)}")
+    for recipe in recipes:
+        for note in departures(recipe, records[recipe.name][0]["arguments"]):
+            print(note)
+    comparisons = compare_volumes(routes)
+    if comparisons:
+        print(f"\n{format_comparisons(comparisons)}")
+    if options.save is not None:
+        name = script.rpartition(".")[2]
+        write_rows(options.save / f"{name}.csv", lines)
+        if layout.fractions and fractions:
+            write_rows(options.save / f"{name}_fractions.csv", fractions)
+        if comparisons:
+            write_rows(options.save / f"{name}_comparisons.csv", comparisons)
+        for recipe in recipes:
+            for fold in folds:
+                part = Path(recipe.name) / f"fold_{fold}"
+                copy_record(options.out / part, options.save / "runs" / part, with_training=False)
+    if figures is not None:
+        for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
+            print(f"figure: {path}")
+    return lines
+
+
+def routes_in(rows):
+    """How the rows' volumes came about: "pred", and "mask" where a label map was predicted.
+
+    Parameters
+    ----------
+    rows : list of dict
+
+    Returns
+    -------
+    tuple of str
+    """
+    return ("pred", "mask") if any(f"{name}_mask_ml" in rows[0] for name in names_in(rows)) else ("pred",)
+
+
+def compare_volumes(routes):
+    """Compare the absolute errors of every two rows, patient by patient.
+
+    Parameters
+    ----------
+    routes : dict of str to tuple (rows, route)
+
+    Returns
+    -------
+    list of dict
+        Of each structure and pair: the mean difference of the absolute errors (ml), the p-value of Wilcoxon's
+        signed-rank test, and the same after Holm's correction for all pairs and structures.
+
+    Notes
+    -----
+    A patient's error is the mean of those at his two phases: the phases of one heart are not two witnesses.
+    """
+    found = []
+    for (first, (rows, route)), (second, (others, other_route)) in combinations(routes.items(), 2):
+        for name in [name for name in names_in(rows) if name in names_in(others)]:
+            errors, other_errors = _patient_errors(rows, name, route), _patient_errors(others, name, other_route)
+            if errors.keys() != other_errors.keys():
+                continue
+            pairs = np.array([(errors[patient], other_errors[patient]) for patient in sorted(errors)])
+            comparison = statistics.compare_paired(pairs[:, 0], pairs[:, 1])
+            found.append(
+                {
+                    "row": first,
+                    "other_row": second,
+                    "structure": name,
+                    "num_patients": comparison.num_pairs,
+                    "mean_difference_ml": comparison.mean_difference,
+                    "p_value": comparison.p_value,
+                }
+            )
+    if not found:
+        return []
+    corrected = statistics.holm([row["p_value"] for row in found])
+    return [{**row, "p_value_holm": float(p_value)} for row, p_value in zip(found, corrected)]
+
+
+def format_comparisons(comparisons):
+    """The comparisons as text.
+
+    Parameters
+    ----------
+    comparisons : list of dict
+        Of `compare_volumes`.
+
+    Returns
+    -------
+    str
+    """
+    lines = [["absolute error of", "minus that of", "", "mean (ml)", "p (Wilcoxon)", "p (Holm)"]]
+    for item in comparisons:
+        p_values = [f"{item[name]:.2g}" for name in ("p_value", "p_value_holm")]
+        difference = f"{item['mean_difference_ml']:+.1f}"
+        lines.append([item["row"], item["other_row"], item["structure"], difference, *p_values])
+    return aligned(lines)
+
+
+def format_lines(lines, columns):
+    """A table as text; a dash where there is no number, the paper's figures where it prints any.
+
+    Parameters
+    ----------
+    lines : list of dict
+    columns : dict
+        Name to (heading, digits).
+
+    Returns
+    -------
+    str
+    """
+    columns = {name: column for name, column in columns.items() if any(_known(line, name) for line in lines)}
+    with_paper = any(_known(line, "paper_mae_ml") for line in lines)
+    headings = ["row", "", "phase", "n", *(heading for heading, _ in columns.values())]
+    shown = [headings + (["paper", "ours - paper"] if with_paper else [])]
+    for line in lines:
+        cells = [f"{line[name]:.{digits}f}" if _known(line, name) else "-" for name, (_, digits) in columns.items()]
+        if with_paper:
+            printed = _known(line, "paper_mae_ml")
+            cells.append(f"{line['paper_mae_ml']:g}" if printed else "-")
+            cells.append(f"{line['mae_ml'] - line['paper_mae_ml']:+.1f}" if printed else "-")
+        shown.append([line["row"], line["structure"], line["phase"], str(line["num_subjects"]), *cells])
+    return aligned(shown)
+
+
+def _lines(title, rows, route, known, paper):
+    unknown = float("nan")
+    lines = []
+    for name in names_in(rows):
+        for phase, part in by_phase(rows).items():
+            summary = {"dice": unknown, "dice_sd": unknown, **summarise(part, name, route)}
+            printed = paper.get(f"{name}_{phase}_mae_ml", unknown)
+            # the mean predictor has neither seconds nor, where folds vary, one number
+            facts = {"seed": unknown, "training_seconds": unknown, **known, "paper_mae_ml": printed}
+            lines.append({"row": title, "structure": name, "phase": phase, "route": route, **summary, **facts})
+    return lines
+
+
+def _fraction_lines(title, rows, route):
+    structures = [name for name in names_in(rows) if name in ("LV", "RV")]
+    return [
+        {
+            "row": title,
+            "structure": name,
+            "phase": "ED to ES",
+            "route": route,
+            **summarise_ejection_fraction(rows, name, route),
+        }
+        for name in structures
+    ]
+
+
+def _patient_errors(rows, name, route):
+    errors = {}
+    for row in rows:
+        error = abs(row[f"{name}_{route}_ml"] - row[f"{name}_true_ml"])
+        errors.setdefault(row["patient_id"], []).append(error)
+    return {patient: float(np.mean(values)) for patient, values in errors.items()}
+
+
+def _known(line, name):
+    return line.get(name, float("nan")) == line.get(name, float("nan"))
+
+
+def _made_small(recipe):
+    build_arguments = dict(recipe.build_arguments)
+    if "weights" in build_arguments:
+        build_arguments["weights"] = None
+    small = {"epochs": 1, "patience": 1, "build_arguments": build_arguments}
+    if isinstance(recipe, SliceRecipe):
+        crop_px = None if recipe.crop_px is None else 32
+        return replace(recipe, frame=SMOKE_FRAME, crop_px=crop_px, **small)
+    return replace(recipe, size=SMOKE_SIZE, batch_size=4, **small)
