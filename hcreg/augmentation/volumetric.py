@@ -1,7 +1,8 @@
 """Augmentation of short-axis stacks: every slice moves alike in its plane, and the labels follow exactly.
 
 The in-plane maps are those of `hcreg.augmentation.spatial`, drawn in pixels of the stack's own frame. What a map does
-to a volume is its determinant (`size_factor`), so a target in ml is computed, never measured anew.
+to a volume is its determinant (`size_factor`), so a target in ml is computed, never measured anew. Bending the plane
+(`ElasticDeformation`) and shifting slices (`SliceShifts`) are drawn once and applied to image and labels alike.
 """
 
 from dataclasses import dataclass
@@ -57,37 +58,279 @@ def window(matrix, shape, window_shape, center):
     return np.column_stack([matrix[:, :2], target - matrix[:, :2] @ np.asarray(center, float)])
 
 
-def warp_stack(stack, matrix, shape, border="edge"):
+def warp_stack(stack, matrix, shape, border="edge", nearest=False):
     """Move each slice, or channel, of a stack by one in-plane map.
 
     Parameters
     ----------
-    stack : ndarray of shape (height, width, channels), float32 or uint8
-        Slices of an image, or the class shares of one slice: anything on the last axis moves alike.
+    stack : ndarray of shape (height, width, ...), float32 or uint8
+        Slices of an image, a label map, or shares of classes (height, width, slices, classes): whatever lies on the
+        axes after the second moves alike.
     matrix : ndarray of shape (2, 3)
         Where a point goes, (x, y) in pixels.
     shape : tuple of int (height_px, width_px)
         Of the result.
     border : {"edge", "zero"}
         What comes in from outside.
+    nearest : bool
+        Take the nearest pixel instead of interpolating: for label maps. Shares of classes keep their area, labels only
+        nearly.
 
     Returns
     -------
-    ndarray of shape (*shape, channels), of the dtype of `stack`
+    ndarray of shape (*shape, ...), of the dtype of `stack`
+
+    Raises
+    ------
+    ValueError
+        If `border` is unknown.
     """
-    mode = {"edge": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}[border]
+    matrix = np.asarray(matrix, float)
+    flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    mode = _border_mode(border)
+
+    def move(channels):
+        return cv2.warpAffine(channels, matrix, (shape[1], shape[0]), flags=flags, borderMode=mode, borderValue=0)
+
+    return _by_channels(stack, shape, move)
+
+
+def warp_shares(shares, matrix, shape):
+    """Move the shares of classes of a stack by one in-plane map; what comes in from outside is background.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (height, width, [slices,] classes), float32
+        In [0, 1], the first class the background.
+    matrix, shape
+        As for `warp_stack`.
+
+    Returns
+    -------
+    ndarray of shape (*shape, [slices,] classes), float32
+        A voxel's shares sum to 1. The area of a structure that stays inside is `size_factor` times what it was.
+    """
+    return with_background(warp_stack(shares[..., 1:], matrix, shape, "zero"))
+
+
+def with_background(structures):
+    """Shares of all classes from those of the structures: the background is what they leave.
+
+    Parameters
+    ----------
+    structures : ndarray of shape (..., classes - 1)
+        In [0, 1]; such as shares without their first class, moved with ``border="zero"``.
+
+    Returns
+    -------
+    ndarray of shape (..., classes)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with_background(np.array([[0.25, 0.5], [0.0, 0.0]])).tolist()
+    [[0.25, 0.25, 0.5], [1.0, 0.0, 0.0]]
+    """
+    background = np.maximum(0.0, 1 - structures.sum(-1, keepdims=True))
+    return np.concatenate([background, structures], axis=-1)
+
+
+def _border_mode(border):
+    modes = {"edge": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
+    if border not in modes:
+        raise ValueError(f"From outside comes the 'edge' again, or 'zero'. Received: border={border!r}.")
+    return modes[border]
+
+
+def _by_channels(stack, shape, move):
+    """Apply `move`, from (height, width, up to four channels) to `shape`, to all axes after the second."""
+    flat = stack.reshape(*stack.shape[:2], -1)
     parts = [
-        cv2.warpAffine(
-            np.ascontiguousarray(stack[..., first : first + _CHANNELS_AT_ONCE]),
-            np.asarray(matrix, float),
-            (shape[1], shape[0]),
-            flags=cv2.INTER_LINEAR,
-            borderMode=mode,
-            borderValue=0,
-        ).reshape(*shape, -1)
-        for first in range(0, stack.shape[-1], _CHANNELS_AT_ONCE)
+        move(np.ascontiguousarray(flat[..., first : first + _CHANNELS_AT_ONCE])).reshape(*shape, -1)
+        for first in range(0, flat.shape[-1], _CHANNELS_AT_ONCE)
     ]
-    return np.concatenate(parts, axis=-1)
+    return np.concatenate(parts, axis=-1).reshape(*shape, *stack.shape[2:])
+
+
+@dataclass(frozen=True)
+class ElasticDeformation:
+    """Bend the plane smoothly, all slices alike: a cubic B-spline through randomly moved control points.
+
+    Attributes
+    ----------
+    spacing_px : float, positive
+        Distance of the control points: how wide a bend is.
+    sd_px : float
+        Standard deviation of a pixel's movement along either axis; at most a fifth of `spacing_px`.
+
+    Raises
+    ------
+    ValueError
+        If a size is not such a number.
+
+    Notes
+    -----
+    Control points move by at most 0.4 of their distance, so that the plane never folds (the limit for a cubic B-spline
+    in the plane is 0.48: Choi and Lee 2000): a structure stays one piece. Unlike under an affine map, a structure's
+    area changes by no single factor: measure the moved shares.
+    """
+
+    spacing_px: float = 32.0
+    sd_px: float = 3.0
+
+    def __post_init__(self):
+        if not 0 < self.spacing_px < np.inf:
+            raise ValueError(f"ElasticDeformation needs a positive spacing_px. Received: {self.spacing_px}.")
+        if not 0 <= self.sd_px <= self.spacing_px / 5:
+            raise ValueError(
+                "ElasticDeformation needs an sd_px of 0 to a fifth of spacing_px, or the plane would fold. "
+                f"Received: sd_px={self.sd_px}, spacing_px={self.spacing_px}."
+            )
+
+    def draw(self, rng, shape):
+        """Draw how far each pixel looks away from its place.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        shape : tuple of int (height_px, width_px, ...)
+
+        Returns
+        -------
+        ndarray of shape (height_px, width_px, 2), float32
+            (x, y) in pixels: the result at a pixel is what lay there plus this.
+        """
+        rows, columns = (_cubic_spline(size, self.spacing_px) for size in shape[:2])
+        # weights of a spline are below one: a pixel moves by 0.48 of what its control points do
+        control = rng.normal(0.0, self.sd_px / _SPLINE_SD, (2, rows.shape[1], columns.shape[1]))
+        limit = 0.4 * self.spacing_px
+        return np.stack([rows @ np.clip(part, -limit, limit) @ columns.T for part in control], -1).astype(np.float32)
+
+    @staticmethod
+    def apply(stack, parameters, border="edge", nearest=False):
+        """Apply a drawn movement.
+
+        Parameters
+        ----------
+        stack : ndarray of shape (height, width, ...), float32 or uint8
+            See `warp_stack`; the image, its label map (``nearest=True``), or its shares (see `with_background`).
+        parameters : ndarray of shape (height, width, 2)
+        border : {"edge", "zero"}
+        nearest : bool
+
+        Returns
+        -------
+        ndarray of the shape and dtype of `stack`
+        """
+        shape = stack.shape[:2]
+        if parameters.shape[:2] != shape:
+            raise ValueError(
+                f"The movement was drawn for a frame of {parameters.shape[:2]}; the stack has {shape} rows and columns."
+            )
+        down, across = np.indices(shape, dtype=np.float32)
+        x, y = across + parameters[..., 0], down + parameters[..., 1]
+        flags, mode = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, _border_mode(border)
+        return _by_channels(
+            stack, shape, lambda channels: cv2.remap(channels, x, y, flags, borderMode=mode, borderValue=0)
+        )
+
+
+_SPLINE_SD = 0.479  # mean of the summed squares of a cubic B-spline's weights: 151 / 315
+
+
+def _cubic_spline(size, spacing):
+    """Weights (size, control points) of a uniform cubic B-spline at 0 to size - 1."""
+    position = np.arange(size)[:, None] / spacing + 1 - np.arange(int(np.ceil((size - 1) / spacing)) + 3)
+    far = np.abs(position)
+    return np.where(far < 1, 2 / 3 - far**2 + far**3 / 2, np.maximum(0.0, 2 - far) ** 3 / 6)
+
+
+@dataclass(frozen=True)
+class SliceShifts:
+    """Shift each slice in its plane on its own, as breath holds of different depth do.
+
+    Attributes
+    ----------
+    sd_px : float
+        Standard deviation of a slice's shift along either axis.
+
+    Raises
+    ------
+    ValueError
+        If the size is not such a number.
+    """
+
+    sd_px: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.sd_px < np.inf:
+            raise ValueError(f"SliceShifts needs an sd_px of 0 or more. Received: {self.sd_px}.")
+
+    def draw(self, rng, shape):
+        """Draw the shift of each slice.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        shape : tuple of int (height_px, width_px, slices, ...)
+
+        Returns
+        -------
+        ndarray of shape (slices, 2)
+            (x, y) in pixels.
+        """
+        if len(shape) < 3:
+            raise ValueError(f"SliceShifts needs the shape (height, width, slices). Received: {tuple(shape)}.")
+        return rng.normal(0.0, self.sd_px, (shape[2], 2))
+
+    @staticmethod
+    def apply(stack, parameters, border="edge", nearest=False):
+        """Apply drawn shifts.
+
+        Parameters
+        ----------
+        stack : ndarray of shape (height, width, slices, ...), float32 or uint8
+            See `ElasticDeformation.apply`.
+        parameters : ndarray of shape (slices, 2)
+        border : {"edge", "zero"}
+        nearest : bool
+
+        Returns
+        -------
+        ndarray of the shape and dtype of `stack`
+        """
+        if len(parameters) != stack.shape[2]:
+            raise ValueError(f"Shifts were drawn for {len(parameters)} slices; the stack has {stack.shape[2]}.")
+        moved = [
+            warp_stack(stack[:, :, number], np.column_stack([np.eye(2), shift]), stack.shape[:2], border, nearest)
+            for number, shift in enumerate(parameters)
+        ]
+        return np.stack(moved, axis=2)
+
+
+@dataclass(frozen=True)
+class ReverseSlices:
+    """Turn the order of the slices round: base to apex becomes apex to base, which some protocols store.
+
+    Attributes
+    ----------
+    probability : float, 0 to 1
+    """
+
+    probability: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"ReverseSlices needs a probability of 0 to 1. Received: {self.probability}.")
+
+    def draw(self, rng, shape=None):
+        """Draw whether to reverse: bool."""
+        return bool(rng.random() < self.probability)
+
+    @staticmethod
+    def apply(stack, parameters):
+        """Apply what was drawn to a stack (height, width, slices, ...): exact for image and labels alike."""
+        return np.ascontiguousarray(stack[:, :, ::-1]) if parameters else stack
 
 
 @dataclass(frozen=True)
