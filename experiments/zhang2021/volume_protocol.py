@@ -4,10 +4,13 @@ from dataclasses import replace
 
 from keras.losses import Huber, MeanAbsoluteError, MeanSquaredError
 
-from hcreg import losses, models
-from hcreg.cardiac_volumes import SliceRecipe, StackRecipe
+from hcreg import losses, models, tables
+from hcreg.cardiac_volumes import SliceRecipe, StackRecipe, patient_folds
+from hcreg.datasets.acdc import ACDC
+from hcreg.tables.volumes import VolumeLayout, report_volumes, run_volumes
 
 FOLDER = "zhang2021_volumes"  # one folder of runs for all tables of volumes
+CLEANED_FOLDER = "zhang2021_volumes_cleaned"  # without the six patients the folds are others
 VOLUME_LOSSES = {"mae": MeanAbsoluteError(), "mse": MeanSquaredError(), "huber": Huber(delta=1.0)}
 
 # The paper: Adam 1e-3, batch of 8, 100 epochs. Epochs here are what two CPU cores allow, on a cosine.
@@ -39,3 +42,102 @@ COUNTING_AREAS = replace(
     loss_weights={},
     crop_about="frame",
 )
+
+
+def _factorial_row(network, variant, target):
+    name = f"{network.name}_{variant}_{target}"
+    return replace(network, name=name, build_arguments={"variant": variant}, target=target)
+
+
+# Table 10: eight rows, by network, outputs and target
+FACTORIAL = [
+    _factorial_row(network, variant, target)
+    for network in (VGG2D, VGG3D)
+    for variant in ("multi_output", "multi_label")
+    for target in ("volume", "pixel")
+]
+# Table 11: one trunk, volumes, the label map in place of the image
+MASKS_AS_INPUT = [
+    replace(_factorial_row(network, "multi_label", "volume"), name=f"{network.name}_masks", source="mask")
+    for network in (VGG2D, VGG3D)
+]
+# the paper's networks on what a new patient has: no crop about a mask
+ON_FRAME = [
+    replace(_factorial_row(network, "multi_label", "volume"), name=f"{network.name}_frame", crop="frame")
+    for network in (VGG2D, VGG3D)
+]
+COMPETITION = [COUNTING, COUNTING_AREAS, *ON_FRAME]
+
+
+def with_volume_losses(network):
+    """A network with each loss, one trunk and volumes as target; that of MAE is the row of Table 10.
+
+    Parameters
+    ----------
+    network : StackRecipe
+        `VGG2D` or `VGG3D`.
+
+    Returns
+    -------
+    list of StackRecipe
+    """
+    row = _factorial_row(network, "multi_label", "volume")
+    return [row if name == "mae" else row.with_loss(name, loss) for name, loss in VOLUME_LOSSES.items()]
+
+
+def recipes_by_name():
+    """Every row of the tables of volumes.
+
+    Returns
+    -------
+    dict of str to StackRecipe or SliceRecipe
+    """
+    tables_rows = [*FACTORIAL, *MASKS_AS_INPUT, *COMPETITION, *with_volume_losses(VGG3D), *with_volume_losses(VGG2D)]
+    return {recipe.name: recipe for recipe in tables_rows}
+
+
+def cleaned_acdc(root):
+    """ACDC without the six patients of Table 9."""
+    return ACDC(root, exclude_abnormal=True)
+
+
+def volume_table(
+    script, recipes, *, smoke_recipes, folder=FOLDER, read_dataset=ACDC, layout=None, figures=None, arguments=None
+):
+    """Run the command line of one of the paper's tables of volumes.
+
+    Parameters
+    ----------
+    script : str
+        "table10" and so on.
+    recipes : list of StackRecipe or SliceRecipe
+    smoke_recipes : list of str
+        Rows of ``--smoke``.
+    folder : str
+        Of runs, below ``runs``.
+    read_dataset : callable
+        ``read_dataset(root)`` gives the records.
+    layout : VolumeLayout, optional
+    figures : callable, optional
+        As in `hcreg.tables.main`.
+    arguments : list of str, optional
+
+    Returns
+    -------
+    int
+    """
+    return tables.main(
+        f"zhang2021.{script}",
+        recipes,
+        patient_folds,
+        default_folds=[0, 1, 2, 3, 4],
+        read_dataset=read_dataset,
+        smoke_recipes=smoke_recipes,
+        folder=folder,
+        layout=layout or VolumeLayout(),
+        figures=figures,
+        arguments=arguments,
+        run=run_volumes,
+        report=report_volumes,
+        data_help="ACDC folder as downloaded",
+    )
