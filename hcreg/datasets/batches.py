@@ -13,6 +13,7 @@ import numpy as np
 
 from hcreg.augmentation.spatial import apply_to_image, draw_inside
 from hcreg.datasets.epochs import Epochs
+from hcreg.datasets.positions import positions
 from hcreg.geometry import resize_matrix
 from hcreg.preprocessing.frames import (
     OVERSAMPLING,
@@ -121,11 +122,7 @@ class ImageCache:
         -------
         ndarray of int
         """
-        position = {record.subject_id: index for index, record in enumerate(self.records)}
-        missing = [subject_id for subject_id in subject_ids if subject_id not in position]
-        if missing:
-            raise ValueError(f"{len(missing)} subject(s) are not in the cache, the first: {missing[:5]}.")
-        return np.array([position[subject_id] for subject_id in subject_ids], int)
+        return positions(self.records, subject_ids)
 
 
 class Batches(Epochs):

@@ -134,7 +134,8 @@ def nested_kfold(subjects, groups, k=5, strata=None, seed=0, validation_fraction
     groups, k, strata, seed
         As for `grouped_kfold`.
     validation_fraction : float
-        Share of the samples outside the test fold on which weights are chosen and intervals calibrated.
+        Share of the samples outside the test fold on which weights are chosen and intervals calibrated; met as nearly
+        as whole groups permit.
 
     Returns
     -------
@@ -150,10 +151,9 @@ def nested_kfold(subjects, groups, k=5, strata=None, seed=0, validation_fraction
     strata = np.full(len(groups), "") if strata is None else np.asarray(strata)
     folds = []
     for rest, test in grouped_kfold(groups, k=k, strata=strata, seed=seed):
-        num_validation = round(validation_fraction * len(rest))
-        inner = grouped_split(
-            groups[rest], sizes=(len(rest) - num_validation, num_validation), strata=strata[rest], seed=seed
-        )
+        # a whole number of samples, given as a fraction: whole groups need not fill it exactly
+        held_out = round(validation_fraction * len(rest)) / len(rest)
+        inner = grouped_split(groups[rest], sizes=(1 - held_out, held_out), strata=strata[rest], seed=seed)
         folds.append(named_parts(subjects, (rest[inner[0]], rest[inner[1]], test)))
     return folds
 

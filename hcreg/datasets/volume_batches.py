@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hcreg.augmentation.volumetric import size_factor, warp_stack, window
+from hcreg.augmentation.volumetric import size_factor, warp_shares, warp_stack, window
 from hcreg.datasets.epochs import Epochs
 from hcreg.datasets.volume_cache import SHARE
 
@@ -129,11 +129,10 @@ class SliceBatches(Epochs):
         matrix = np.eye(2, 3) if self.spatial is None else self.spatial.draw(rng, shape)
         matrix = window(matrix, shape, cut, self.centers[self.samples[row][0]])
         image = warp_stack(image, matrix, cut)
-        structures = warp_stack(shares[..., 1:].astype(np.float32) / SHARE, matrix, cut, "zero")
-        background = np.maximum(0.0, 1 - structures.sum(-1, keepdims=True))
+        shares = warp_shares(shares.astype(np.float32) / SHARE, matrix, cut)
         if self.contrast is not None:
             image = self.contrast.apply(image, self.contrast.draw(rng))
-        return image, np.concatenate([background, structures], axis=-1)
+        return image, shares
 
     def _targets(self, shares):
         targets = {"mask": shares}
@@ -181,7 +180,7 @@ class StackBatches(Epochs):
     Raises
     ------
     ValueError
-        If there are no stacks, or training stacks without volumes.
+        If there are no stacks, training stacks without volumes, or a network of other dimensions.
     """
 
     def __init__(
@@ -200,6 +199,8 @@ class StackBatches(Epochs):
     ):
         if not len(indices):
             raise ValueError("This part of the split has no stacks.")
+        if ndim not in (2, 3):
+            raise ValueError(f"Stacks are served to networks of 2 or 3 dimensions. Received: ndim={ndim!r}.")
         self.cache, self.indices = cache, np.asarray(indices, int)
         self.values = target_values(cache, target, total)[self.indices] / np.asarray(scale, float)
         if (shuffle or spatial is not None) and not np.isfinite(self.values).all():

@@ -6,12 +6,15 @@ same; renamed or moved files are found too, changed ones are not.
 
 import hashlib
 import json
+import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hcreg.datasets.positions import positions
 from hcreg.files import written_whole
 from hcreg.preprocessing.cardiac import NUM_CLASSES, STRUCTURES, voxel_counts, voxel_volume_ml
 from hcreg.preprocessing.nifti import check_alike
@@ -20,6 +23,7 @@ from hcreg.preprocessing.volumes import PAPER_BOX, PAPER_NUM_SLICES, Frame, pape
 
 _VERSION = 1  # of what is on disk; raise it when a preparation changes
 SHARE = 255  # shares of classes are kept as 8-bit numbers
+_FACTS = ("counts", "voxel_ml", "slice_mm")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class PaperPreparation:
     source: str = "image"
     needs_label_map = True
 
+    def __post_init__(self):
+        if self.source not in ("image", "mask"):
+            raise ValueError(f"The network sees the 'image' or the 'mask'. Received: source={self.source!r}.")
+
     def __call__(self, image, label_map):
         """Prepare one stack: dict of "image" (height_px, width_px, num_slices) float32; see `FramePreparation`."""
         slices = paper_slices(label_map.array, self.num_slices, self.removed)
@@ -127,7 +135,7 @@ class VolumeCache:
 
         def read(index):
             self.stacks[index] = prepared = self._read(self.records[index])
-            facts[index] = {name: prepared.pop(name) for name in ("counts", "voxel_ml", "slice_mm")}
+            facts[index] = {name: prepared.pop(name) for name in _FACTS}
 
         with ThreadPoolExecutor(num_workers) as pool:
             for done, _ in enumerate(pool.map(read, range(len(self.records))), start=1):
@@ -152,24 +160,19 @@ class VolumeCache:
         -------
         ndarray of int
         """
-        position = {record.subject_id: index for index, record in enumerate(self.records)}
-        missing = [subject_id for subject_id in subject_ids if subject_id not in position]
-        if missing:
-            raise ValueError(f"{len(missing)} subject(s) are not in the cache, the first: {missing[:5]}.")
-        return np.array([position[subject_id] for subject_id in subject_ids], int)
+        return positions(self.records, subject_ids)
 
     def _read(self, record):
         if self.folder is None:
             return self._prepared(record)
         path = self.folder / f"{self._key(record)}.npz"
-        if path.is_file():
-            try:
-                with np.load(path) as arrays:
-                    return dict(arrays)
-            except (OSError, ValueError, EOFError, KeyError):  # cut off or foreign: made anew
-                pass
+        kept = _kept(path)
+        if kept is not None:
+            return kept
         prepared = self._prepared(record)
-        with written_whole(path) as partial, open(partial, "wb") as file:
+        # a name for each thread: two of them may write one key, where a data set holds a file twice
+        suffix = f".{threading.get_ident()}.part"
+        with written_whole(path, suffix) as partial, open(partial, "wb") as file:
             np.savez(file, **prepared)
         return prepared
 
@@ -200,3 +203,13 @@ class VolumeCache:
             raise ValueError(f"{record.image_path}: {error}") from error
         facts = {"counts": counts, "voxel_ml": voxel_volume_ml(spacing_mm), "slice_mm": spacing_mm[2]}
         return {**prepared, **{name: np.asarray(value) for name, value in facts.items()}}
+
+
+def _kept(path):
+    """What a file of the cache holds; None where it is absent, cut off or foreign, and so to be made anew."""
+    try:
+        with np.load(path) as arrays:
+            kept = dict(arrays)
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+    return kept if {"image", *_FACTS} <= set(kept) else None

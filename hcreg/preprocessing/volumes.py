@@ -110,7 +110,8 @@ def standardise(array, percentiles=(0.5, 99.5)):
     if percentiles is not None:
         array = np.clip(array, *np.percentile(array, percentiles))
     mean, sd = float(array.mean(dtype=np.float64)), float(array.std(dtype=np.float64))
-    if not sd > 0:
+    # resampling a stack of one value leaves rounding errors
+    if not sd > 1e-6 * float(np.abs(array).max()):
         raise ValueError(f"Every voxel of the stack has the value {mean:g}: there is nothing to measure.")
     return (array - mean) / np.float32(sd)
 
