@@ -28,8 +28,8 @@ def size_factor(matrix):
 
     Examples
     --------
-    >>> size_factor([[2.0, 0.0, 5.0], [0.0, -1.5, 0.0]])
-    3.0
+    >>> size_factor([[2.0, 0.0, 5.0], [0.0, -0.5, 0.0]])
+    1.0
     """
     return abs(float(np.linalg.det(np.asarray(matrix, float)[:, :2])))
 
@@ -145,9 +145,12 @@ def _border_mode(border):
 def _by_channels(stack, shape, move):
     """Apply `move`, from (height, width, up to four channels) to `shape`, to all axes after the second."""
     flat = stack.reshape(*stack.shape[:2], -1)
+    starts = list(range(0, flat.shape[-1], _CHANNELS_AT_ONCE))
+    if flat.shape[-1] % _CHANNELS_AT_ONCE == 2:  # OpenCV rounds places to 1/32 px for two channels, and for no others
+        starts.append(flat.shape[-1] - 1)
     parts = [
-        move(np.ascontiguousarray(flat[..., first : first + _CHANNELS_AT_ONCE])).reshape(*shape, -1)
-        for first in range(0, flat.shape[-1], _CHANNELS_AT_ONCE)
+        move(np.ascontiguousarray(flat[..., first:end])).reshape(*shape, -1)
+        for first, end in zip(starts, [*starts[1:], flat.shape[-1]])
     ]
     return np.concatenate(parts, axis=-1).reshape(*shape, *stack.shape[2:])
 
@@ -161,7 +164,7 @@ class ElasticDeformation:
     spacing_px : float, positive
         Distance of the control points: how wide a bend is.
     sd_px : float
-        Standard deviation of a pixel's movement along either axis; at most a fifth of `spacing_px`.
+        Standard deviation of a pixel's movement along either axis; at most a tenth of `spacing_px`.
 
     Raises
     ------
@@ -181,9 +184,9 @@ class ElasticDeformation:
     def __post_init__(self):
         if not 0 < self.spacing_px < np.inf:
             raise ValueError(f"ElasticDeformation needs a positive spacing_px. Received: {self.spacing_px}.")
-        if not 0 <= self.sd_px <= self.spacing_px / 5:
+        if not 0 <= self.sd_px <= self.spacing_px / 10:
             raise ValueError(
-                "ElasticDeformation needs an sd_px of 0 to a fifth of spacing_px, or the plane would fold. "
+                "ElasticDeformation needs an sd_px of 0 to a tenth of spacing_px, or the plane would fold. "
                 f"Received: sd_px={self.sd_px}, spacing_px={self.spacing_px}."
             )
 
