@@ -346,6 +346,18 @@ def seed_everything(seed):
         tf.config.experimental.enable_op_determinism()
 
 
+def has_accelerator():
+    """Whether this process sees more than the CPU.
+
+    Returns
+    -------
+    bool
+    """
+    if name() == "tensorflow":
+        return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+    return any(device.platform != "cpu" for device in jax.devices())
+
+
 def device_report():
     """What this process computes on.
 

@@ -2,14 +2,14 @@
 
 import keras
 
-from hcreg.layers import BatchNormalization
+from hcreg.layers import BatchNormalization, Conv3D
 
 FILTERS = (8, 16, 32, 64, 64)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 POOLED_BLOCKS = (1, 2, 5)
 POOL_SIZE, POOL_STRIDE = 3, 2
 SMALLEST_SIDE = POOL_STRIDE ** len(POOLED_BLOCKS)
-_CONVOLUTION = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+_CONVOLUTION = {2: keras.layers.Conv2D, 3: Conv3D}
 _POOLING = {2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
 
 

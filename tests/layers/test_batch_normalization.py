@@ -150,6 +150,26 @@ def test_a_batch_of_one_image(training):
 
 
 @only_tensorflow
+@pytest.mark.parametrize("policy", list(TOLERANCE))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("axis", [-1, 4])
+def test_stacks_of_slices_are_fused_too(axis, training, policy, fused_calls):
+    x = maps((2, 3, 4, 5, 4))
+    results = [sweep(built(cls, rank=5, axis=axis, dtype=policy), x, training) for cls in CLASSES]
+    assert fused_calls == [training] * 3
+    assert_close(*results, TOLERANCE[policy])
+
+
+@only_tensorflow
+def test_stacks_of_unknown_size_keep_their_shape():
+    layer = built(BatchNormalization, rank=5)
+    model = keras.Sequential([keras.Input((None, None, None, 4)), layer])
+    assert model.output_shape == (None, None, None, None, 4)
+    expected = built(keras.layers.BatchNormalization, rank=5)(maps((2, 3, 4, 5, 4)))
+    assert_close([np.asarray(model(maps((2, 3, 4, 5, 4))))], [np.asarray(expected)])
+
+
+@only_tensorflow
 def test_inference_of_no_image():
     assert built(BatchNormalization)(maps()[:0], training=False).shape == (0, 6, 5, 4)
 
@@ -229,8 +249,9 @@ def test_fused_kernel_is_in_the_graph():
     [
         ((6, 4), {}),
         ((3, 6, 4), {}),
-        ((2, 3, 3, 2, 4), {}),
+        ((2, 3, 3, 2, 2, 4), {}),
         ((3, 4, 4, 4), {"axis": 1}),
+        ((2, 4, 3, 2, 4), {"axis": 1}),
         (SHAPE, {"epsilon": 1e-6}),
         (SHAPE, {"dtype": "float64"}),
     ],
