@@ -45,13 +45,17 @@ def mask_columns(shares, frame, record):
     Returns
     -------
     dict of str to float
-        ``RV_mask_ml`` and so on; where the truth is known ``RV_dice`` over the whole stack, in 3-D.
+        ``RV_mask_ml`` and so on; ``RV_dice`` over the whole stack, in 3-D, NaN where the truth is not known.
     """
     truth = None if record.label_map_path is None else record.label_map()
     volume = record.image() if truth is None else truth
     labels = label_map_of(shares, frame, volume.array.shape, volume.spacing_mm)
     columns = {f"{name}_mask_ml": value for name, value in volumes_ml(labels, volume.spacing_mm).items()}
-    if truth is not None:
-        for name in STRUCTURES:
-            columns[f"{name}_dice"] = metrics.dice_score(truth.array == LABELS[name], labels == LABELS[name])
+    for name in STRUCTURES:
+        columns[f"{name}_dice"] = float("nan") if truth is None else _dice(truth.array, labels, LABELS[name])
     return columns
+
+
+def _dice(truth, labels, label):
+    # slices first: as a last axis, few of them would be taken for colour channels
+    return metrics.dice_score(*(np.moveaxis(array == label, 2, 0) for array in (truth, labels)))

@@ -17,6 +17,7 @@ from hcreg.preprocessing.volumes import Frame
 # 280 mm: hearts lie up to 62 mm beside the middle of the image, and up to 80 below or above it
 SLICE_FRAME = Frame(160, 160, 1.75)
 STACK_FRAME = Frame(224, 224, 1.2, num_slices=9, slice_mm=10.0)
+MAX_SLICES, MAX_STACKS = 128, 64  # predicted at once: some 100 MB of maps or of images
 STACK_AUGMENTATIONS = {"none": lambda: None, "zhang2021": zhang2021_volume_augmentation}
 SLICE_AUGMENTATIONS = {"none": lambda: (None, None), "strong": lambda: (cardiac_augmentation(), MRIContrast())}
 
@@ -168,20 +169,34 @@ class StackRecipe(_Recipe):
         options = {"target": self.target, "total": self.total, "ndim": self.ndim, "batch_size": self.batch_size}
         return StackBatches(cache, indices, scale, spatial=spatial, shuffle=training, seed=seed, **options)
 
-    def measure(self, model, cache, index, scale):
-        """What the network says of one stack.
+    def measure(self, networks, cache, indices):
+        """What networks say of stacks.
+
+        Parameters
+        ----------
+        networks : list of tuple (keras.Model, ndarray)
+            Networks and the scales of their outputs; of several, the mean counts.
+        cache : VolumeCache
+        indices : sequence of int
 
         Returns
         -------
-        dict of str to float
-            ``RV_pred_ml`` and so on.
+        list of dict
+            ``RV_pred_ml`` and so on, for each stack.
         """
-        image = cache.stacks[index]["image"]
-        image = image[None] if self.ndim == 2 else image[None, ..., None]
-        values = model.predict(image, verbose=0)[0].astype(float) * scale
-        if self.target == "pixel":
-            values = values * cache.voxel_ml[index]
-        return {f"{name}_pred_ml": float(value) for name, value in zip(self.names, values, strict=True)}
+        measured = []
+        for group in _groups(indices, [1] * len(indices), MAX_STACKS):
+            images = np.stack([cache.stacks[index]["image"] for index in group])
+            images = images if self.ndim == 2 else images[..., None]
+            values = np.mean(
+                [_predicted(model, images, self.batch_size).astype(float) * scale for model, scale in networks], axis=0
+            )
+            if self.target == "pixel":
+                values = values * cache.voxel_ml[group, None]
+            measured += [
+                {f"{name}_pred_ml": float(value) for name, value in zip(self.names, row, strict=True)} for row in values
+            ]
+        return measured
 
 
 @dataclass(frozen=True)
@@ -260,23 +275,56 @@ class SliceRecipe(_Recipe):
             **crop,
         )
 
-    def measure(self, model, cache, index, scale):
-        """What the network says of one stack.
+    def measure(self, networks, cache, indices):
+        """What networks say of stacks.
+
+        Parameters
+        ----------
+        networks, cache, indices
+            As of `StackRecipe.measure`; the mean is that of the areas, and of the maps.
 
         Returns
         -------
-        dict
-            ``RV_pred_ml`` and so on, from the soft count; where the mask was trained also ``RV_mask_ml``, from the
-            label map at the image's own size, and, where the truth is known, its Dice ``RV_dice``.
+        list of dict
+            For each stack ``RV_pred_ml`` and so on, from the soft count; where the mask was trained also
+            ``RV_mask_ml``, from the label map at the image's own size, and its Dice ``RV_dice``.
         """
-        slices = np.ascontiguousarray(with_neighbours(cache.stacks[index]["image"]))
-        found = model.predict(slices, batch_size=self.batch_size, verbose=0)
-        volumes_ml = found["areas_cm2"].sum(0, dtype=float) * cache.slice_mm[index] / 10
-        measured = {f"{name}_pred_ml": float(value) for name, value in zip(STRUCTURES, volumes_ml, strict=True)}
-        if self.segments:
-            shares = np.moveaxis(found["mask"], 0, 2)
-            measured |= mask_columns(shares, self.frame, cache.records[index])
+        measured = []
+        for group in _groups(indices, [cache.stacks[index]["image"].shape[2] for index in indices], MAX_SLICES):
+            stacks = [with_neighbours(cache.stacks[index]["image"]) for index in group]
+            slices, ends = np.concatenate(stacks), np.cumsum([len(stack) for stack in stacks])[:-1]
+            found = [_predicted(model, slices, self.batch_size) for model, _ in networks]
+            areas_cm2 = np.split(np.mean([part["areas_cm2"].astype(float) for part in found], axis=0), ends)
+            volumes_ml = [areas.sum(0) * cache.slice_mm[index] / 10 for index, areas in zip(group, areas_cm2)]
+            columns = [
+                {f"{name}_pred_ml": float(value) for name, value in zip(STRUCTURES, volumes, strict=True)}
+                for volumes in volumes_ml
+            ]
+            if self.segments:
+                shares = np.split(np.mean([part["mask"] for part in found], axis=0), ends)
+                for index, maps, own in zip(group, shares, columns, strict=True):
+                    own |= mask_columns(np.moveaxis(maps, 0, 2), self.frame, cache.records[index])
+            measured += columns
         return measured
+
+
+def _groups(indices, sizes, most):
+    """Indices in their order, in groups that come to `most` or little more: what is predicted at once must fit."""
+    groups, total = [], most
+    for index, size in zip(indices, sizes, strict=True):
+        if total >= most:
+            groups.append([])
+            total = 0
+        groups[-1].append(index)
+        total += size
+    return groups
+
+
+def _predicted(model, inputs, batch_size):
+    """Predict in batches of one size: each other size, as of a last batch, would be traced anew."""
+    padding = np.repeat(inputs[-1:], -len(inputs) % batch_size, axis=0)
+    found = model.predict(np.concatenate([inputs, padding]), batch_size=batch_size, verbose=0)
+    return keras.tree.map_structure(lambda values: values[: len(inputs)], found)
 
 
 def described_loss(loss):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -69,7 +70,8 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
         progress=f"{recipe.name}, fold {fold}" if progress else False,
     )
     constant = constant_predictor(recipe, cache, parts["training"])
-    rows = {part: predict(recipe, model, cache, parts[part], scale, fold, constant) for part in ("validation", "test")}
+    networks = [(model, scale)]
+    rows = {part: predict(recipe, networks, cache, parts[part], fold, constant) for part in ("validation", "test")}
     write_rows(folder / "validation_predictions.csv", rows["validation"])
     write_rows(folder / "predictions.csv", rows["test"])
     runs.close_run(
@@ -193,17 +195,16 @@ def constant_predictor(recipe, cache, training):
     }
 
 
-def predict(recipe, model, cache, indices, scale, fold=0, constant=None):
+def predict(recipe, networks, cache, indices, fold=0, constant=None):
     """Measure stacks.
 
     Parameters
     ----------
     recipe : StackRecipe or SliceRecipe
-    model : keras.Model
+    networks : list of tuple (keras.Model, ndarray)
+        With the scale of each, as `load_network` gives them; of several, the mean counts.
     cache : VolumeCache
     indices : sequence of int
-    scale : ndarray
-        Of `recipe.scale`; ``target_scale`` of ``run.json``.
     fold : int
     constant : dict, optional
         Of `constant_predictor`.
@@ -216,7 +217,7 @@ def predict(recipe, model, cache, indices, scale, fold=0, constant=None):
     """
     volumes = _named_volumes(recipe, cache.volumes_ml)
     rows = []
-    for index in indices:
+    for index, measured in zip(indices, recipe.measure(networks, cache, indices), strict=True):
         record = cache.records[index]
         rows.append(
             {
@@ -226,7 +227,7 @@ def predict(recipe, model, cache, indices, scale, fold=0, constant=None):
                 "group": record.group or "",
                 "fold": int(fold),
                 **{f"{name}_true_ml": float(values[index]) for name, values in volumes.items()},
-                **recipe.measure(model, cache, index, scale),
+                **measured,
                 **(constant or {}).get(record.phase, {}),
             }
         )
@@ -259,6 +260,8 @@ def load_network(recipe, folder):
             f"{folder} holds a run of {record['arguments']['row']}, {record['status']}; expected a finished run of "
             f"{recipe.name}. Run it to its end, or name its folder."
         )
+    if "weights" in recipe.build_arguments:  # those it began with are not needed any more
+        recipe = replace(recipe, build_arguments={**recipe.build_arguments, "weights": None})
     model = recipe.network(None)
     training.load_weights(model, Path(folder) / training.BEST_WEIGHTS)
     return model, np.array(record["target_scale"])

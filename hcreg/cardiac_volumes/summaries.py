@@ -30,7 +30,7 @@ def summarise(rows, name, route="pred"):
     Parameters
     ----------
     rows : list of dict
-        Of one phase or of both, of one fold or of several pooled.
+        Of one phase or of both, of one fold or of several pooled, or without a fold.
     name : str
         "RV", "MYO", "LV" or "heart".
     route : {"pred", "mask", "constant"}
@@ -40,8 +40,8 @@ def summarise(rows, name, route="pred"):
     -------
     dict
         ``num_subjects``, ``num_folds``; MAE with its SD over subjects, SD over the folds' MAEs (NaN for one fold),
-        median and 95th percentile of the absolute error, bias, the limits of agreement (prediction less truth), RMSE, in ml;
-        PMAE in percent; Pearson's r (NaN for a constant); of the route "mask" the mean Dice and its SD.
+        median and 95th percentile of the absolute error, bias, the limits of agreement (prediction less truth), RMSE,
+        in ml; PMAE in percent; Pearson's r (NaN for a constant); of the route "mask" the mean Dice and its SD.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def summarise(rows, name, route="pred"):
         raise ValueError(f"{len(twice)} subject(s) stand in two rows, the first: {twice[:3]}. Are folds repeated?")
     true_ml, pred_ml = _column(rows, f"{name}_true_ml"), _column(rows, f"{name}_{route}_ml")
     errors_ml = np.abs(pred_ml - true_ml)
-    folds = _column(rows, "fold")
+    folds = np.array([row.get("fold", 0) for row in rows])
     fold_maes = [errors_ml[folds == fold].mean() for fold in np.unique(folds)]
     agreement = statistics.bland_altman(pred_ml, true_ml) if len(rows) >= MIN_PAIRS else None
     varies = len(rows) >= MIN_PAIRS and np.ptp(pred_ml) > 0 and np.ptp(true_ml) > 0
@@ -111,7 +111,7 @@ def ejection_fraction_rows(rows, name="LV", route="pred"):
     Returns
     -------
     list of dict
-        patient_id, fold, ``true_percent``, ``pred_percent``.
+        patient_id, ``true_percent``, ``pred_percent``.
     """
     of_patient = {}
     for row in rows:
@@ -124,7 +124,7 @@ def ejection_fraction_rows(rows, name="LV", route="pred"):
             kind: ejection_fraction_percent(*(phases[phase][f"{name}_{column}_ml"] for phase in PHASES))
             for kind, column in (("true_percent", "true"), ("pred_percent", route))
         }
-        found.append({"patient_id": patient, "fold": phases[PHASES[0]]["fold"], **fractions})
+        found.append({"patient_id": patient, **fractions})
     return found
 
 

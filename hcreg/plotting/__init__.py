@@ -10,6 +10,8 @@ functions are safe in a script, a server or a notebook with a style of its own. 
 Ito, told apart with any colour vision, and trimesters differ in their marker too. A row without a finite
 prediction cannot be drawn; the figure then says how many are left out.
 
+Charts of cardiac volumes (`volume_agreement`, `volume_scatter`) are drawn from the rows of `hcreg.cardiac_volumes`.
+
 Pictures of a search (`learning_rate_curve`, `trial_histories`) are drawn from the tables of a
 `hcreg.tuning.TrialStore`.
 
@@ -46,6 +48,7 @@ from hcreg.plotting.regression import regression_figures
 from hcreg.plotting.saliency import saliency_grid, saliency_overlay
 from hcreg.plotting.segmentation import overlays, post_processing, post_processing_errors, rank_post_processing
 from hcreg.plotting.trials import learning_rate_curve, trial_histories
+from hcreg.plotting.volumes import volume_agreement, volume_scatter
 
 __all__ = [
     "ABSOLUTE_ERROR_LABEL",
@@ -81,4 +84,6 @@ __all__ = [
     "saliency_overlay",
     "save",
     "trial_histories",
+    "volume_agreement",
+    "volume_scatter",
 ]

@@ -19,6 +19,7 @@ from hcreg.tables.reading import departures, read_table
 from hcreg.tables.reporting import copy_record
 from hcreg.tables.running import adapted, check_folds, check_weights
 
+CONSTANT = "mean of the training part"
 SMOKE_PATIENTS = 10
 SMOKE_SIZE = (32, 32)
 SMOKE_FRAME = Frame(64, 64, 4.4)
@@ -140,13 +141,13 @@ def report_volumes(script, recipes, folds, options, layout=None, figures=None):
         rows, seconds = predictions[recipe.name], [record["training_seconds"] for record in records[recipe.name]]
         known = {"seed": records[recipe.name][0]["arguments"]["seed"], "training_seconds": float(np.mean(seconds))}
         if recipe is recipes[0] or names_in(rows) != names_in(predictions[recipes[0].name]):
-            lines += _lines("mean of the training part", rows, "constant", {"seed": known["seed"]}, {})
-            fractions += _fraction_lines("mean of the training part", rows, "constant")
+            lines += volume_lines(CONSTANT, rows, "constant", {"seed": known["seed"]})
+            fractions += fraction_lines(CONSTANT, rows, "constant")
         for route in routes_in(rows):
-            title = recipe.name if route == "pred" else f"{recipe.name}, label map"
+            title = title_of(recipe.name, route)
             routes[title] = (rows, route)
-            lines += _lines(title, rows, route, known, recipe.paper if route == "pred" else {})
-            fractions += _fraction_lines(title, rows, route)
+            lines += volume_lines(title, rows, route, known, recipe.paper if route == "pred" else {})
+            fractions += fraction_lines(title, rows, route)
     print(format_lines(lines, COLUMNS))
     if layout.fractions and fractions:
         print(f"\nejection fraction\n{format_lines(fractions, FRACTION_COLUMNS)}")
@@ -185,6 +186,77 @@ def routes_in(rows):
     tuple of str
     """
     return ("pred", "mask") if any(f"{name}_mask_ml" in rows[0] for name in names_in(rows)) else ("pred",)
+
+
+def title_of(name, route):
+    """What a line of the table is called: a recipe's name, and the route where it has two.
+
+    Parameters
+    ----------
+    name : str
+    route : {"pred", "mask"}
+
+    Returns
+    -------
+    str
+    """
+    return name if route == "pred" else f"{name}, label map"
+
+
+def volume_lines(title, rows, route, known=None, paper=None):
+    """Lines of a table: each structure at each phase and at both.
+
+    Parameters
+    ----------
+    title : str
+    rows : list of dict
+    route : str
+        As for `hcreg.cardiac_volumes.summaries.summarise`.
+    known : dict, optional
+        ``seed`` and ``training_seconds``; NaN where not given.
+    paper : dict, optional
+        Printed figures, ``RV_ED_mae_ml`` and so on.
+
+    Returns
+    -------
+    list of dict
+        All with the same keys.
+    """
+    unknown = float("nan")
+    lines = []
+    for name in names_in(rows):
+        for phase, part in by_phase(rows).items():
+            summary = {"dice": unknown, "dice_sd": unknown, **summarise(part, name, route)}
+            printed = (paper or {}).get(f"{name}_{phase}_mae_ml", unknown)
+            # the mean predictor has neither seconds nor, where folds vary, one number
+            facts = {"seed": unknown, "training_seconds": unknown, **(known or {}), "paper_mae_ml": printed}
+            lines.append({"row": title, "structure": name, "phase": phase, "route": route, **summary, **facts})
+    return lines
+
+
+def fraction_lines(title, rows, route):
+    """Lines of the errors of the ejection fraction, of each ventricle that the rows have.
+
+    Parameters
+    ----------
+    title, rows, route
+        As for `volume_lines`.
+
+    Returns
+    -------
+    list of dict
+    """
+    return [
+        {
+            "row": title,
+            "structure": name,
+            "phase": "ED to ES",
+            "route": route,
+            **summarise_ejection_fraction(rows, name, route),
+        }
+        for name in names_in(rows)
+        if name in ("LV", "RV")
+    ]
 
 
 def compare_volumes(routes):
@@ -273,33 +345,6 @@ def format_lines(lines, columns):
             cells.append(f"{line['mae_ml'] - line['paper_mae_ml']:+.1f}" if printed else "-")
         shown.append([line["row"], line["structure"], line["phase"], str(line["num_subjects"]), *cells])
     return aligned(shown)
-
-
-def _lines(title, rows, route, known, paper):
-    unknown = float("nan")
-    lines = []
-    for name in names_in(rows):
-        for phase, part in by_phase(rows).items():
-            summary = {"dice": unknown, "dice_sd": unknown, **summarise(part, name, route)}
-            printed = paper.get(f"{name}_{phase}_mae_ml", unknown)
-            # the mean predictor has neither seconds nor, where folds vary, one number
-            facts = {"seed": unknown, "training_seconds": unknown, **known, "paper_mae_ml": printed}
-            lines.append({"row": title, "structure": name, "phase": phase, "route": route, **summary, **facts})
-    return lines
-
-
-def _fraction_lines(title, rows, route):
-    structures = [name for name in names_in(rows) if name in ("LV", "RV")]
-    return [
-        {
-            "row": title,
-            "structure": name,
-            "phase": "ED to ES",
-            "route": route,
-            **summarise_ejection_fraction(rows, name, route),
-        }
-        for name in structures
-    ]
 
 
 def _patient_errors(rows, name, route):

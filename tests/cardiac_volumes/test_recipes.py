@@ -1,0 +1,175 @@
+"""How recipes measure, worked by hand with networks of known answers; what they refuse, and what names a run."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from hcreg import models
+from hcreg.cardiac_volumes import SliceRecipe, StackRecipe, recipes
+from hcreg.datasets.volume_batches import with_neighbours
+from hcreg.preprocessing.volumes import Frame
+
+STACKS = StackRecipe("stacks", models.vgg2d, keras.losses.MeanAbsoluteError(), size=(8, 8), batch_size=2)
+SLICES = SliceRecipe(
+    "slices",
+    models.unet,
+    {"areas_cm2": keras.losses.MeanAbsoluteError()},
+    build_arguments={"filters": 2, "dropout_rate": 0.0},
+    frame=Frame(32, 32, 2.0),
+    batch_size=4,
+)
+
+
+def cache_of(depths, shape=(8, 8), seed=0):
+    rng = np.random.default_rng(seed)
+    stacks = [{"image": rng.normal(size=(*shape, depth)).astype(np.float32)} for depth in depths]
+    numbers = np.arange(1.0, len(depths) + 1)
+    return SimpleNamespace(stacks=stacks, slice_mm=10 * numbers, voxel_ml=0.1 * numbers, records=[None] * len(depths))
+
+
+class Network:
+    """Predicts by a function of its inputs, and remembers how much it was given at once."""
+
+    def __init__(self, answer):
+        self.answer, self.shapes = answer, []
+
+    def predict(self, inputs, batch_size, verbose):
+        self.shapes.append((len(inputs), batch_size))
+        return self.answer(inputs)
+
+
+def means(inputs):
+    mean = inputs.reshape(len(inputs), -1).mean(1)
+    return np.stack([mean, 2 * mean, 3 * mean], axis=1)
+
+
+def middle_areas(inputs):
+    area = inputs[..., 1].sum((1, 2), dtype=float)
+    return {"areas_cm2": np.stack([area, 2 * area, -area], axis=1), "mask": np.zeros((len(inputs), 1, 1, 4))}
+
+
+def test_stacks_are_scaled_and_in_the_order_asked_for():
+    cache = cache_of([9, 9, 9])
+    rows = STACKS.measure([(Network(means), np.array([10.0, 20.0, 30.0]))], cache, [2, 0])
+    for row, index in zip(rows, (2, 0), strict=True):
+        mean = float(cache.stacks[index]["image"].mean())
+        assert row == pytest.approx(
+            {"RV_pred_ml": 10 * mean, "MYO_pred_ml": 40 * mean, "LV_pred_ml": 90 * mean}, rel=1e-4
+        )
+
+
+def test_counts_of_voxels_become_millilitres_by_each_stacks_own_voxel():
+    cache = cache_of([9, 9])
+    recipe = replace(STACKS, crop="paper", target="pixel")
+    first, second = recipe.measure(
+        [(Network(lambda inputs: np.ones((len(inputs), 3))), np.array([100.0, 200.0, 300.0]))], cache, [0, 1]
+    )
+    assert first == pytest.approx({"RV_pred_ml": 10, "MYO_pred_ml": 20, "LV_pred_ml": 30})
+    assert second == pytest.approx({"RV_pred_ml": 20, "MYO_pred_ml": 40, "LV_pred_ml": 60})
+
+
+def test_areas_times_the_distance_of_the_slices_are_added_up_in_each_stack():
+    cache = cache_of([2, 5, 3])
+    rows = SLICES.measure([(Network(middle_areas), np.ones(3))], cache, [0, 1, 2])
+    for row, stack, slice_mm in zip(rows, cache.stacks, cache.slice_mm, strict=True):
+        volume_ml = float(stack["image"].sum(dtype=float)) * slice_mm / 10  # cm² times cm
+        assert row == pytest.approx({"RV_pred_ml": volume_ml, "MYO_pred_ml": 2 * volume_ml, "LV_pred_ml": -volume_ml})
+
+
+def test_of_several_networks_the_mean_counts():
+    cache = cache_of([9, 9])
+    other = Network(lambda inputs: 3 * means(inputs))
+    alone = STACKS.measure([(Network(means), np.ones(3))], cache, [0, 1])
+    both = STACKS.measure([(Network(means), np.ones(3)), (other, np.full(3, 2.0))], cache, [0, 1])
+    for row, one in zip(both, alone, strict=True):
+        assert row == pytest.approx({name: (1 + 6) / 2 * value for name, value in one.items()})
+    counted = SLICES.measure([(Network(middle_areas), None)] * 3, cache, [0, 1])
+    for row, one in zip(counted, SLICES.measure([(Network(middle_areas), None)], cache, [0, 1]), strict=True):
+        assert row == pytest.approx(one)
+
+
+@pytest.mark.parametrize(("recipe", "answer", "depths"), [(STACKS, means, [9] * 7), (SLICES, middle_areas, [2, 5, 3])])
+def test_every_batch_is_of_one_size_and_no_group_is_too_large(recipe, answer, depths, monkeypatch):
+    whole = Network(answer)
+    rows = recipe.measure([(whole, np.ones(3))], cache_of(depths), range(len(depths)))
+    assert whole.shapes == [(8 if recipe is STACKS else 12, recipe.batch_size)]
+    monkeypatch.setattr(recipes, "MAX_STACKS", 3)
+    monkeypatch.setattr(recipes, "MAX_SLICES", 3)
+    parted = Network(answer)
+    again = recipe.measure([(parted, np.ones(3))], cache_of(depths), range(len(depths)))
+    for row, before in zip(again, rows, strict=True):
+        assert row == pytest.approx(before)
+    assert len(parted.shapes) > 1
+    assert all(number % size == 0 for number, size in parted.shapes)
+
+
+def test_measuring_many_stacks_at_once_changes_nothing():
+    cache = cache_of([3, 6], (32, 32))
+    network = SLICES.network(0)
+    rows = SLICES.measure([(network, np.ones(3))], cache, [0, 1])
+    for row, stack, slice_mm in zip(rows, cache.stacks, cache.slice_mm, strict=True):
+        slices = np.ascontiguousarray(with_neighbours(stack["image"]))
+        areas_cm2 = np.asarray(network({"image": slices})["areas_cm2"])
+        np.testing.assert_allclose(list(row.values()), areas_cm2.sum(0, dtype=float) * slice_mm / 10, rtol=1e-4)
+    assert list(rows[0]) == ["RV_pred_ml", "MYO_pred_ml", "LV_pred_ml"]  # without a loss the mask means nothing
+
+
+def test_a_smaller_input_sees_as_many_millimetres():
+    frame = replace(STACKS, size=(112, 112)).preparation.frame
+    assert (frame.height_px, frame.width_px, frame.num_slices) == (112, 112, 9)
+    assert frame.pixel_mm == pytest.approx(2.4)
+    assert 112 * frame.pixel_mm == pytest.approx(224 * replace(STACKS, size=(224, 224)).preparation.frame.pixel_mm)
+
+
+def test_paper_crop_shows_image_or_mask():
+    assert replace(STACKS, crop="paper", source="mask").preparation.source == "mask"
+    assert replace(STACKS, crop="paper").preparation.size == (8, 8)
+
+
+def test_single_label_measures_the_heart_as_one():
+    recipe = replace(STACKS, build_arguments={"variant": "single_label"})
+    (row,) = recipe.measure(
+        [(Network(lambda inputs: np.full((len(inputs), 1), 0.5)), np.array([400.0]))], cache_of([9]), [0]
+    )
+    assert row == {"heart_pred_ml": 200.0}
+
+
+def test_networks_take_what_their_preparation_gives():
+    small = replace(STACKS, build_arguments={"filters": (1, 1, 1, 1, 1)})
+    assert small.network(0).input_shape == (None, 8, 8, 9)
+    assert replace(small, build=models.vgg3d).network(0).input_shape == (None, 8, 8, 9, 1)
+
+
+def test_arguments_name_what_decides_the_result_and_not_where_weights_lay():
+    recipe = replace(SLICES, build_arguments={"weights": "/a/w.h5"}, loss_weights={"areas_cm2": 0.02})
+    moved = replace(recipe, build_arguments={"weights": "/b/w.h5"})
+    assert recipe.arguments() == moved.arguments()
+    assert recipe.arguments()["build_arguments"] == {"weights": "w.h5"}
+    assert recipe.arguments()["frame"] == {"height_px": 32, "width_px": 32, "pixel_mm": 2.0}
+    assert recipe.arguments()["loss"]["areas_cm2"]["name"] == "mean_absolute_error"
+    stacks = STACKS.with_loss("huber", keras.losses.Huber()).arguments()
+    assert (stacks["row"], stacks["kind"], stacks["builder"]) == ("stacks_huber", "StackRecipe", "vgg2d")
+    assert stacks["loss"]["name"] == "huber_loss"
+    assert (stacks["crop"], stacks["source"], stacks["target"], stacks["size"]) == ("frame", "image", "volume", [8, 8])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": "middle"}, r"'frame' or as the 'paper' does\. Received: 'middle'"),
+        ({"source": "mask"}, r"go with crop='paper'\. Received: source='mask', target='volume'"),
+        ({"target": "pixel"}, r"go with crop='paper'\. Received: source='image', target='pixel'"),
+    ],
+)
+def test_what_a_frame_cannot_give_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(STACKS, **changes)
+
+
+@pytest.mark.parametrize(("recipe", "known"), [(STACKS, "none, zhang2021"), (SLICES, "none, strong")])
+def test_unknown_augmentation_is_refused_with_the_known(recipe, known):
+    with pytest.raises(ValueError, match=rf"one of {known}\. Received: 'mirror'"):
+        replace(recipe, augmentation="mirror").batches(None, [0], None, 0, training=True)

@@ -1,0 +1,161 @@
+"""Runs of both kinds of recipe on synthetic hearts: what they leave, and when they are refused."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from hcreg import runs, training
+from hcreg.cardiac_volumes import load_network, patient_folds, predict, run, running
+from hcreg.files import read_rows
+
+STRUCTURES = ("RV", "MYO", "LV")
+
+
+def test_rows_are_the_test_part_with_true_volumes_of_the_label_maps(stack_run, hearts):
+    rows = stack_run["rows"]
+    assert [row["subject_id"] for row in rows] == stack_run["split"]["test"]
+    truth = {record.subject_id: record.volumes_ml() for record in hearts}
+    for row in rows:
+        assert [row[f"{name}_true_ml"] for name in STRUCTURES] == pytest.approx(list(truth[row["subject_id"]].values()))
+        assert row["subject_id"] == f"{row['patient_id']}_{row['phase']}"
+        assert row["fold"] == 1
+    assert read_rows(stack_run["folder"] / "predictions.csv") == rows
+    kinds = ("true", "pred", "constant")
+    assert {f"{name}_{kind}_ml" for name in STRUCTURES for kind in kinds} | {
+        *("subject_id", "patient_id", "phase", "group", "fold")
+    } == set(rows[0])
+
+
+def test_slices_are_counted_and_segmented(slice_run):
+    row = slice_run["rows"][0]
+    assert {f"{name}_{kind}" for name in STRUCTURES for kind in ("true_ml", "pred_ml", "mask_ml", "dice")} < set(row)
+    assert all(0 <= row[f"{name}_dice"] <= 1 for row in slice_run["rows"] for name in STRUCTURES)
+    assert read_rows(slice_run["folder"] / "predictions.csv") == slice_run["rows"]
+
+
+def test_run_folder_holds_record_history_and_both_predictions(stack_run):
+    record = json.loads((stack_run["folder"] / "run.json").read_text())
+    assert (record["status"], record["epochs_run"]) == ("finished", 2)
+    assert record["arguments"]["data"]["num_stacks"] == 20
+    assert record["arguments"]["data"]["synthetic"]
+    training_part = stack_run["cache"].index_of(stack_run["split"]["training"])
+    assert record["target_scale"] == pytest.approx(stack_run["cache"].volumes_ml[training_part].max(0))
+    assert sum(record["num_stacks"].values()) == 20
+    validation = read_rows(stack_run["folder"] / "validation_predictions.csv")
+    assert [row["subject_id"] for row in validation] == stack_run["split"]["validation"]
+    assert len(read_rows(stack_run["folder"] / "history.csv")) == 2
+    assert not (stack_run["folder"] / "training_state.npz").exists()
+
+
+def test_constant_is_the_mean_of_the_training_part_at_each_phase(stack_run, hearts):
+    trained = set(stack_run["split"]["training"])
+    for phase in ("ED", "ES"):
+        volumes = [r.volumes_ml()["LV"] for r in hearts if r.subject_id in trained and r.phase == phase]
+        found = [row["LV_constant_ml"] for row in stack_run["rows"] if row["phase"] == phase]
+        assert found == pytest.approx([np.mean(volumes)] * 5)
+
+
+def test_total_volume_has_one_column(stack_run):
+    recipe = replace(stack_run["recipe"], build_arguments={"variant": "single_label"})
+    constant = running.constant_predictor(recipe, stack_run["cache"], np.array([0, 1]))
+    volumes = stack_run["cache"].volumes_ml.sum(1)
+    assert constant == {"ED": {"heart_constant_ml": volumes[0]}, "ES": {"heart_constant_ml": volumes[1]}}
+    network = SimpleNamespace(predict=lambda inputs, **_: np.full((len(inputs), 1), 2.0))
+    (row,) = predict(recipe, [(network, np.array([50.0]))], stack_run["cache"], [1], constant=constant)
+    assert row["heart_true_ml"] == pytest.approx(volumes[1])
+    assert (row["heart_pred_ml"], row["heart_constant_ml"]) == (100.0, volumes[1])
+
+
+def test_finished_run_is_read_not_repeated(stack_run, monkeypatch):
+    monkeypatch.setattr(training, "fit", None)
+    arguments = [stack_run[name] for name in ("recipe", "cache", "split", "folder")]
+    assert run(*arguments, fold=1, progress=False) == stack_run["rows"]
+
+
+def test_stops_after_training_cost_nothing_and_the_same_seed_gives_the_same_predictions(
+    stack_run, tmp_path, monkeypatch
+):
+    arguments = [stack_run[name] for name in ("recipe", "cache", "split")]
+
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "predict", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(*arguments, tmp_path, fold=1, progress=False)
+    assert runs.read_run(tmp_path)["status"] == "running"
+    assert not (tmp_path / "predictions.csv").exists()
+    assert (tmp_path / "training_state.npz").exists()
+    monkeypatch.setattr(keras.Model, "fit", stop)  # from here on nothing is trained
+    assert run(*arguments, tmp_path, fold=1, progress=False) == stack_run["rows"]
+    assert runs.read_run(tmp_path)["status"] == "finished"
+    assert not (tmp_path / "training_state.npz").exists()
+
+
+@pytest.mark.parametrize("kind", ["stack_run", "slice_run"])
+def test_loaded_network_predicts_what_the_run_did(kind, request):
+    finished = request.getfixturevalue(kind)
+    network = load_network(finished["recipe"], finished["folder"])
+    indices = finished["cache"].index_of(finished["split"]["test"])
+    rows = predict(finished["recipe"], [network], finished["cache"], indices, fold=1)
+    for again, before in zip(rows, finished["rows"], strict=True):
+        for name in (column for column in again if column.endswith(("_ml", "_dice"))):
+            assert again[name] == pytest.approx(before[name], rel=1e-4, abs=1e-3)
+
+
+def test_loading_needs_no_weights_it_began_with(slice_run):
+    seen = []
+
+    def network(weights, **keywords):
+        seen.append(weights)
+        return slice_run["recipe"].build(**keywords)
+
+    build_arguments = {**slice_run["recipe"].build_arguments, "weights": "nowhere.weights.h5"}
+    load_network(replace(slice_run["recipe"], build=network, build_arguments=build_arguments), slice_run["folder"])
+    assert seen == [None]
+
+
+def test_network_of_another_recipe_or_unfinished_is_refused(stack_run, tmp_path):
+    with pytest.raises(ValueError, match="holds a run of stacks, finished; expected a finished run of other"):
+        load_network(replace(stack_run["recipe"], name="other"), stack_run["folder"])
+    record = (stack_run["folder"] / "run.json").read_text()
+    (tmp_path / "run.json").write_text(record.replace('"finished"', '"running"'))
+    with pytest.raises(ValueError, match="holds a run of stacks, running; expected a finished run of stacks"):
+        load_network(stack_run["recipe"], tmp_path)
+
+
+def test_folder_of_other_arguments_or_split_is_refused(stack_run, slice_run):
+    arguments = [stack_run[name] for name in ("cache", "split", "folder")]
+    with pytest.raises(ValueError, match=r"learning_rate was 0\.01 and is now 0\.5"):
+        run(replace(stack_run["recipe"], learning_rate=0.5), *arguments, fold=1)
+    with pytest.raises(ValueError, match="fold was 1 and is now 0"):
+        run(stack_run["recipe"], *arguments)
+    other = {**stack_run["split"], "training": stack_run["split"]["test"], "test": stack_run["split"]["training"]}
+    with pytest.raises(ValueError, match="holds a run on another split"):
+        run(stack_run["recipe"], stack_run["cache"], other, stack_run["folder"], fold=1)
+    with pytest.raises(ValueError, match="is now 'SliceRecipe'"):
+        run(slice_run["recipe"], slice_run["cache"], slice_run["split"], stack_run["folder"], fold=1)
+
+
+def test_folds_keep_both_phases_of_a_patient_together_and_every_group_in_each(hearts):
+    patient = {record.subject_id: record.patient_id for record in hearts}
+    group = {record.patient_id: record.group for record in hearts}
+    folds = patient_folds(hearts, k=2)
+    assert sorted(subject for split in folds for subject in split["test"]) == sorted(patient)
+    for split in folds:
+        parts = [{patient[subject] for subject in split[part]} for part in ("training", "validation", "test")]
+        assert sum(map(len, parts)) == 10 == len(set.union(*parts))
+        assert sum(map(len, split.values())) == 20
+        assert sorted(group[name] for name in parts[2]) == ["DCM", "HCM", "MINF", "NOR", "RV"]
+
+
+def test_data_are_known_by_their_subjects_and_spacings(hearts):
+    described = running.describe_data(hearts)
+    assert described == running.describe_data(list(hearts)[::-1])
+    assert described["num_stacks"] == 20
+    assert described["digest"] != running.describe_data(list(hearts)[1:])["digest"]
