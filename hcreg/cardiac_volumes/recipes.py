@@ -290,22 +290,35 @@ class SliceRecipe(_Recipe):
             ``RV_mask_ml``, from the label map at the image's own size, and its Dice ``RV_dice``.
         """
         measured = []
+        for index, areas_cm2, shares in self.look(networks, cache, indices):
+            volumes_ml = areas_cm2.sum(0) * cache.slice_mm[index] / 10
+            columns = {f"{name}_pred_ml": float(value) for name, value in zip(STRUCTURES, volumes_ml, strict=True)}
+            if self.segments:
+                columns |= mask_columns(np.moveaxis(shares, 0, 2), self.frame, cache.records[index])
+            measured.append(columns)
+        return measured
+
+    def look(self, networks, cache, indices):
+        """What networks see in each slice of stacks.
+
+        Parameters
+        ----------
+        networks, cache, indices
+            As of `measure`.
+
+        Yields
+        ------
+        index : int
+        areas_cm2 : ndarray of shape (slices, structures), cm²
+        shares : ndarray of shape (slices, height_px, width_px, classes)
+        """
         for group in _groups(indices, [cache.stacks[index]["image"].shape[2] for index in indices], MAX_SLICES):
             stacks = [with_neighbours(cache.stacks[index]["image"]) for index in group]
             slices, ends = np.concatenate(stacks), np.cumsum([len(stack) for stack in stacks])[:-1]
             found = [_predicted(model, slices, self.batch_size) for model, _ in networks]
             areas_cm2 = np.split(np.mean([part["areas_cm2"].astype(float) for part in found], axis=0), ends)
-            volumes_ml = [areas.sum(0) * cache.slice_mm[index] / 10 for index, areas in zip(group, areas_cm2)]
-            columns = [
-                {f"{name}_pred_ml": float(value) for name, value in zip(STRUCTURES, volumes, strict=True)}
-                for volumes in volumes_ml
-            ]
-            if self.segments:
-                shares = np.split(np.mean([part["mask"] for part in found], axis=0), ends)
-                for index, maps, own in zip(group, shares, columns, strict=True):
-                    own |= mask_columns(np.moveaxis(maps, 0, 2), self.frame, cache.records[index])
-            measured += columns
-        return measured
+            shares = np.split(np.mean([part["mask"] for part in found], axis=0), ends)
+            yield from zip(group, areas_cm2, shares, strict=True)
 
 
 def _groups(indices, sizes, most):
