@@ -1,0 +1,326 @@
+"""NOR against diseased on ACDC: the script runs from stacks to its tables; batches, measures and tests by hand."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from experiments.callanan2022 import acdc
+from experiments.callanan2022.acdc_measures import cam_measures, gradient_shares, score_model, swap_effect
+from experiments.callanan2022.acdc_protocol import (
+    SMOKE,
+    TAP,
+    Augmentation,
+    Protocol,
+    class_weights,
+    epoch_batches,
+    folds_of,
+    labels_of,
+)
+from experiments.callanan2022.acdc_reporting import (
+    arm_row,
+    auc,
+    auc_within_folds,
+    balanced_accuracy,
+    comparisons,
+    constant_row,
+    mcnemar,
+    patient_rows,
+    table_lines,
+)
+from hcreg.datasets.acdc import ACDCRecord
+from hcreg.files import read_json, read_rows
+
+
+def record(number, group, phase="ED"):
+    return ACDCRecord(f"patient{number:03d}_{phase}", f"patient{number:03d}", phase, 1, group, None, None, None, None)
+
+
+def cohort(groups):
+    return [record(number, group, phase) for number, group in enumerate(groups, 1) for phase in ("ED", "ES")]
+
+
+def prediction(patient, phase, diseased, probability, fold=0, **measures):
+    return {
+        "fold": fold,
+        "seed": 0,
+        "subject_id": f"{patient}_{phase}",
+        "patient_id": patient,
+        "phase": phase,
+        "group": "DCM" if diseased else "NOR",
+        "diseased": diseased,
+        "probability": probability,
+        "logit": math.log(probability / (1 - probability)),
+        "share_hires_cam": 0.5,
+        "share_gradient": 0.25,
+        "share_chance": 0.1,
+        "relevance": 2.0,
+        "swap_logit_change": 1.0,
+        "swap_class_change": 0.0,
+        **measures,
+    }
+
+
+def predictions(probabilities, **measures):
+    """Two phases of each patient, 0.02 apart; patient a to c are healthy."""
+    return [
+        prediction(name, phase, int(name > "c"), probability + shift, fold=number % 2, **measures)
+        for number, (name, probability) in enumerate(zip("abcdefgh", probabilities))
+        for phase, shift in (("ED", 0.01), ("ES", -0.01))
+    ]
+
+
+TEXT = ("arm", "subject_id", "patient_id", "phase", "group")
+A = predictions([0.2, 0.6, 0.3, 0.7, 0.9, 0.4, 0.8, 0.55])
+B = predictions([0.1, 0.2, 0.3, 0.8, 0.9, 0.7, 0.85, 0.6], share_hires_cam=0.9)
+RECORD = {
+    "arguments": {"protocol": {"epochs": 3}},
+    "training_seconds": 4.0,
+    "num_parameters": 7,
+    "commit": "0",
+}
+
+
+@pytest.mark.slow
+def test_the_script_runs_from_stacks_to_its_tables(tmp_path, capsys):
+    common = ["--smoke", "--out", str(tmp_path), "--folds", "0"]
+    with pytest.raises(ValueError, match=r"fold_0 is not finished: the table needs seeds 0 and folds 0 of cross_entr"):
+        acdc.main(["report", *common])
+    assert acdc.main(["run", *common]) == 0
+    assert acdc.main(["report", *common, "--save", str(tmp_path / "saved")]) == 0
+    assert "cross_entropy - heatmap_default, share_hires_cam" in capsys.readouterr().out
+    saved = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert saved == {"acdc.csv", "acdc_tests.csv", "acdc_predictions.csv", "acdc.json", "acdc_maps.png"}
+    rows = read_rows(tmp_path / "saved" / "acdc_predictions.csv", text=TEXT)
+    assert len(rows) == 20
+    assert all(0 <= row["share_hires_cam"] <= 1 and row["swap_logit_change"] >= 0 for row in rows)
+    assert read_json(tmp_path / "saved" / "acdc.json")["data"]["synthetic"]
+    place = tmp_path / "smoke" / "acdc" / "heatmap_default" / "seed_0" / "fold_0"
+    before = (place / "model.weights.h5").stat().st_mtime_ns
+    assert acdc.main(["run", *common]) == 0
+    assert (place / "model.weights.h5").stat().st_mtime_ns == before  # what is there is not made again
+    with pytest.raises(ValueError, match=r"run of other arguments: protocol.epochs was 1 and is now 2"):
+        acdc.main(["run", *common, "--epochs", "2"])
+
+
+def test_the_command_line_says_what_it_needs(tmp_path, capsys):
+    for arguments, words in (
+        (["run", "--out", str(tmp_path)], "--data is needed, ACDC's folder as downloaded; or --smoke"),
+        (["report", "--out", str(tmp_path), "--folds", "5"], "--folds are numbers from 0 to 4. Received: 5."),
+    ):
+        with pytest.raises(SystemExit):
+            acdc.main(arguments)
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_folds_test_each_patient_once_with_both_phases_and_hold_nothing_back():
+    records = cohort(["NOR"] * 5 + ["DCM"] * 5 + ["RV"] * 5)
+    folds = folds_of(records, Protocol())
+    tested = [subject for fold in folds for subject in fold["test"]]
+    assert sorted(tested) == sorted(each.subject_id for each in records)
+    for fold in folds:
+        patients = {part: {subject[:10] for subject in fold[part]} for part in fold}
+        assert not patients["test"] & patients["training"]
+        assert fold["validation"] == []
+        groups = sorted(each.group for each in records if each.subject_id in fold["test"])
+        assert groups == ["DCM", "DCM", "NOR", "NOR", "RV", "RV"]
+
+
+def test_folds_need_groups_and_both_classes():
+    with pytest.raises(ValueError, match=r"1 patient\(s\) have no group in Info.cfg, the first: patient005"):
+        folds_of(cohort(["NOR", "DCM", "NOR", "DCM", None]), SMOKE)
+    with pytest.raises(ValueError, match=r"holds NOR alone or none of it\. Both classes are needed"):
+        folds_of(cohort(["NOR", "DCM", "DCM", "DCM"]), SMOKE)
+
+
+def test_labels_and_weights_make_both_classes_weigh_alike():
+    labels = labels_of(cohort(["NOR", "DCM", "HCM", "NOR", "RV", "MINF"]))
+    assert labels.tolist() == [0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1]
+    weights = class_weights(labels)
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum())
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_batches_are_a_function_of_seed_and_epoch():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(5, 16, 16, 3)).astype("float32")
+    hearts = np.zeros_like(images)
+    labels = np.array([0, 1, 1, 0, 1], "float32")
+    first, again, next_epoch, other_seed = (
+        list(epoch_batches(images, hearts, labels, 2, epoch, seed, Augmentation()))
+        for epoch, seed in ((0, 1), (0, 1), (1, 1), (0, 2))
+    )
+    assert [len(y) for _, y, _ in first] == [2, 2, 1]
+    assert all(np.array_equal(a[0]["image"], b[0]["image"]) for a, b in zip(first, again))
+    assert not np.array_equal(first[0][0]["image"], next_epoch[0][0]["image"])
+    assert not np.array_equal(first[0][0]["image"], other_seed[0][0]["image"])
+    plain = np.concatenate([x["image"][..., 0] for x, _, _ in epoch_batches(images, hearts, labels, 2, 0, 1)])
+    assert sorted(plain.sum((1, 2, 3))) == pytest.approx(sorted(images.sum((1, 2, 3))))
+
+
+def test_the_mask_moves_with_its_image():
+    image = np.zeros((64, 64, 5), "float32")
+    image[20:40, 24:44] = 1.0
+    augment = Augmentation()
+    quiet = Augmentation(noise=type(augment.noise)((1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0))
+    for seed in range(4):
+        moved, mask = quiet(image, image, np.random.default_rng(seed))
+        np.testing.assert_allclose(moved, mask, atol=1e-5)
+        assert not np.array_equal(moved, image)
+        assert mask.sum((0, 1)) == pytest.approx(image.sum((0, 1)), rel=0.25)  # rotated, bent a little, never scaled
+        noisy, same = augment(image, image, np.random.default_rng(seed))
+        np.testing.assert_array_equal(same, mask)
+        assert 0 < np.std(noisy - moved) < 0.21
+
+
+@pytest.fixture(scope="module")
+def network():
+    return SMOKE.network(seed=0)
+
+
+@pytest.fixture(scope="module")
+def stacks():
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(4, 32, 32, 5)).astype("float32")
+    hearts = np.zeros_like(images)
+    hearts[:, 8:20, 8:24, 1:4] = 1.0
+    hearts[:, 20:23, 8:24, 1:4] = 0.5
+    return images, hearts
+
+
+def test_cam_measures_are_those_of_the_map_worked_out_from_the_head(network, stacks):
+    images, hearts = stacks
+    logits, shares, relevance = cam_measures(network, images, hearts)
+    tapped = keras.Model(network.input, network.get_layer(TAP).output)
+    maps = keras.ops.convert_to_numpy(tapped(images[..., None]))
+    hidden, last = network.get_layer("head_dense").get_weights(), network.get_layer("logits").get_weights()
+    units = maps.mean((1, 2, 3)) @ hidden[0] + hidden[1]
+    slope = ((units > 0) * last[0][:, 0]) @ hidden[0].T / math.prod(maps.shape[1:4])
+    cells = np.abs((maps * slope[:, None, None, None]).sum(-1))
+    mask = hearts.reshape(4, 16, 2, 16, 2, 5).mean((2, 4))
+    np.testing.assert_allclose(logits, np.maximum(units, 0) @ last[0][:, 0] + last[1][0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(shares, (cells * mask).sum((1, 2, 3)) / cells.sum((1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(relevance, cells.sum((1, 2, 3)), rtol=1e-4)
+
+
+def test_gradients_of_a_linear_score_lie_where_its_weights_do():
+    image = keras.Input((2, 2, 1, 1))
+    score = keras.layers.Dense(1, use_bias=False)(keras.layers.Flatten()(image))
+    scores = keras.Model(image, score)
+    scores.set_weights([np.array([[1.0], [-3.0], [2.0], [0.0]])])
+    images = np.zeros((9, 2, 2, 1), "float32")
+    hearts = np.tile(np.array([[0.0, 1.0], [0.5, 0.0]])[..., None], (9, 1, 1, 1))
+    assert gradient_shares(scores, images, hearts) == pytest.approx([4 / 6] * 9)
+    scores.set_weights([np.zeros((4, 1))])
+    assert np.isnan(gradient_shares(scores, images, hearts)).all()
+
+
+def test_swapping_the_outside_is_worked_by_hand():
+    image = keras.Input((1, 3, 1, 1))
+    total = keras.layers.Flatten()(image)
+    scores = keras.Model(image, keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")(total))
+    images = np.array([[1.0, 2.0, -1.0], [1.0, 5.0, 3.0], [9.0, 9.0, 9.0]])[:, None, :, None]
+    hearts = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]])[:, None, :, None]
+    records = [record(1, "NOR"), record(2, "NOR"), record(3, "NOR", "ES")]
+    change, class_change = swap_effect(scores, images, hearts, records, np.array([2.0, -9.0, 27.0]))
+    # The third voxel is in the other's heart and stays; the first is 1 in both; the ES stack has no partner.
+    np.testing.assert_allclose(change, [0.0, 18.0, np.nan])
+    np.testing.assert_allclose(class_change, [0.0, 1.0, np.nan])
+    hearts[1, 0, 2] = 0.0
+    change, _ = swap_effect(scores, images, hearts, records, np.array([2.0, 9.0, 27.0]))
+    np.testing.assert_allclose(change, [4.0, 4.0, np.nan])
+
+
+def test_the_networks_score_is_its_probabilities_logit(network, stacks):
+    images = stacks[0][..., None]
+    logits, probabilities = (keras.ops.convert_to_numpy(each(images)) for each in (score_model(network), network))
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_patients_are_means_of_their_stacks():
+    rows = patient_rows([prediction("b", "ED", 1, 0.9), prediction("b", "ES", 1, 0.5), prediction("a", "ED", 0, 0.8)])
+    assert [row["patient_id"] for row in rows] == ["a", "b"]
+    assert rows[1]["probability"] == pytest.approx(0.7)
+    assert rows[1]["log_loss"] == pytest.approx(-math.log(0.7))
+    assert rows[0]["log_loss"] == pytest.approx(-math.log(0.2))
+    assert [row["correct"] for row in rows] == [0, 1]
+
+
+def test_the_arms_row_is_worked_by_hand():
+    row = arm_row("a", A, [RECORD])
+    # Healthy .2 .6 .3, diseased .7 .9 .4 .8 .55: of 15 pairs 13 are in order.
+    assert row["auc"] == pytest.approx(13 / 15)
+    assert row["sensitivity"] == pytest.approx(4 / 5)
+    assert row["specificity"] == pytest.approx(2 / 3)
+    assert row["balanced_accuracy"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert row["auc_lower"] < row["auc"] < row["auc_upper"] <= 1
+    # Fold 0 has .2 .3 against .9 .8; fold 1 has .6 against .7 .4 .55.
+    assert row["auc_within_folds"] == pytest.approx((4 + 1) / (4 + 3))
+    healthy, diseased = (0.2, 0.6, 0.3), (0.7, 0.9, 0.4, 0.8, 0.55)
+    losses = [np.mean([-math.log(1 - p) for p in healthy]), np.mean([-math.log(p) for p in diseased])]
+    assert row["log_loss_of_classes"] == pytest.approx(np.mean(losses))
+    assert (row["num_patients"], row["num_stacks"], row["num_seeds"]) == (8, 16, 1)
+    assert (row["share_hires_cam"], row["swap_logit_change"], row["training_seconds_of_fold"]) == (0.5, 1.0, 4.0)
+    spread = np.std([each["logit"] for each in patient_rows(A)], ddof=1)
+    assert row["swap_change_over_sd"] == pytest.approx(1 / spread)
+
+
+def test_the_constant_is_chance_and_has_the_columns_of_an_arm():
+    row = arm_row("a", A, [RECORD])
+    constant = constant_row(row)
+    assert list(constant) == list(row)
+    assert (constant["auc"], constant["sensitivity"], constant["specificity"]) == (0.5, 1.0, 0.0)
+    always = predictions([0.5001] * 8)
+    assert constant["log_loss_of_classes"] == pytest.approx(
+        arm_row("", always, [RECORD])["log_loss_of_classes"], abs=1e-3
+    )
+    assert len(table_lines([row, constant], comparisons(A, B, "a", "b"))) == 3 + 7
+
+
+def test_auc_counts_pairs_and_a_missing_class_tells_nothing():
+    assert auc([[0, 0.1], [1, 0.4], [0, 0.4], [1, 0.9]]) == pytest.approx(3.5 / 4)
+    drawn = np.random.default_rng(0).integers(0, 6, (40, 2)) * [1, 0.1] % [2, 1]  # with ties
+    assert auc(drawn) == pytest.approx(roc_auc_score(*drawn.T))
+    assert auc([[1, 0.1], [1, 0.4]]) == 0.5
+    assert balanced_accuracy([[1, 0.9], [1, 0.2]]) == 0.5
+    assert balanced_accuracy([[1, 0.9], [0, 0.2], [0, 0.7]]) == 0.75
+    assert math.isnan(auc_within_folds([{"fold": 0, "diseased": 1, "probability": 0.3}]))
+
+
+def test_tests_between_arms_are_worked_by_hand():
+    tests = {test["measure"]: test for test in comparisons(A, B, "a", "b")}
+    # A has b and f wrong, B none: two patients, both to one side.
+    assert tests["correct"]["p_value"] == pytest.approx(0.5)
+    # The share is .4 larger for all eight patients.
+    assert tests["share_hires_cam"]["p_value"] == pytest.approx(2 / 2**8)
+    losses = [[row["log_loss"] for row in patient_rows(rows)] for rows in (A, B)]
+    differences = np.subtract(*losses)
+    differences = differences[np.abs(differences) > 1e-12]
+    assert tests["log_loss"]["p_value"] == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue, rel=0.2)
+    # Six tests: the smallest p is multiplied by six.
+    assert tests["share_hires_cam"]["p_value_holm"] == pytest.approx(6 * 2 / 2**8)
+    assert tests["share_gradient"]["p_value_holm"] == 1
+    assert tests["auc"]["mean_b"] - tests["auc"]["mean_a"] == pytest.approx(2 / 15)
+    assert tests["auc"]["difference_lower"] >= 0
+    assert tests["auc"]["p_value"] is None
+    with pytest.raises(ValueError, match="a and b were not tested on the same patients: 8 and 7"):
+        comparisons(A, B[:-2], "a", "b")
+
+
+def test_mcnemar_looks_at_the_patients_that_one_arm_alone_has_right():
+    a, b = np.array([1] * 6 + [0] * 4), np.array([0] * 5 + [1] * 5)
+    # Five to four of nine.
+    assert mcnemar(a, b)["p_value"] == 1.0
+    assert mcnemar(a, np.zeros(10))["p_value"] == pytest.approx(2 / 2**6)
+    assert mcnemar(a, a)["p_value"] == 1.0
+
+
+def test_runs_of_other_settings_are_not_put_into_one_table():
+    one = {"arguments": {"protocol": {"epochs": 1}, "augmentation": {}, "data": {"digest": "x"}}}
+    two = {"arguments": {**one["arguments"], "protocol": {"epochs": 2}}}
+    acdc.check_alike([one, one])
+    with pytest.raises(ValueError, match="The runs are not alike in their protocol"):
+        acdc.check_alike([one, two])
