@@ -7,10 +7,8 @@ ENVIRONMENT has PyTorch and NumPy: ``python -m venv ENVIRONMENT; ENVIRONMENT/bin
 
 import argparse
 import itertools
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -20,6 +18,7 @@ import keras
 import numpy as np
 
 from experiments.benchmarks.common import save, seconds_of
+from experiments.benchmarks.torch_peer import TorchPeer
 from hcreg import losses, models
 from hcreg.geometry import Ellipse
 
@@ -32,88 +31,32 @@ CHECKED_STEPS, CHECKED_IMAGES = 3, 2
 DROPOUT_RATE = 0.5
 
 
-class Peer:
-    """A process of PyTorch that times steps of the same network on the same arrays.
+class Peer(TorchPeer):
+    """A process of PyTorch that times steps of the same network on the same arrays, see ``peers/unet_torch.py``.
 
     Parameters
     ----------
-    python : path-like
-        A Python with PyTorch and NumPy.
-    weights : dict of str to ndarray
-        As `weights_of` gives them.
+    python, weights, threads, folder
+        As of `experiments.benchmarks.torch_peer.TorchPeer`.
     images, masks : ndarray of shape (batch, height, width, 1)
-    threads : int
-    folder : path-like
-        Where the arrays are handed over.
-
-    Raises
-    ------
-    RuntimeError
-        If the process ends, with its last words.
     """
 
     def __init__(self, python, weights, images, masks, threads, folder):
-        self.folder = Path(folder)
-        np.savez(self.folder / "weights.npz", **weights)
-        np.savez(self.folder / "data.npz", images=images, masks=masks, dropout_rate=DROPOUT_RATE)
-        self.errors = open(self.folder / "errors.txt", "w+")  # noqa: SIM115
-        command = [python, PEER, self.folder / "weights.npz", self.folder / "data.npz", threads]
-        self.process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-        )
-        self.about = self._answer()
-
-    def ask(self, variant, do, **details):
-        """Have the process do something, see ``peers/unet_torch.py``.
-
-        Parameters
-        ----------
-        variant : {"plain", "channels_last", "compiled"}
-        do : {"train", "predict", "mask", "losses"}
-        **details
-
-        Returns
-        -------
-        list of float, or str
-            Seconds of each call, losses, or a path.
-        """
-        print(json.dumps({"variant": variant, "do": do, **details}), file=self.process.stdin, flush=True)
-        return self._answer()
+        arrays = {"images": images, "masks": masks, "dropout_rate": DROPOUT_RATE}
+        super().__init__(PEER, python, weights, arrays, threads, folder)
 
     def mask(self, variant):
         """The masks that it predicts before any training.
 
         Parameters
         ----------
-        variant : str
+        variant : {"plain", "channels_last", "compiled"}
 
         Returns
         -------
         ndarray of shape (batch, height, width, 1)
         """
-        return np.load(self.ask(variant, "mask", path=str(self.folder / "mask.npy")))
-
-    def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.errors.close()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self.process.wait(timeout=60)
-        self.errors.seek(0)
-        last = self.errors.read().strip().splitlines()[-1:]
-        raise RuntimeError(
-            f"the process of PyTorch ended: {' '.join(last) or 'without a word'}. --torch-python needs a Python with "
-            "PyTorch and NumPy: python -m venv ENVIRONMENT; ENVIRONMENT/bin/pip install torch==2.13.0 numpy."
-        )
+        return self.array(variant, "mask")
 
 
 def weights_of(model):

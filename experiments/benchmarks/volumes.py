@@ -1,0 +1,305 @@
+"""How fast are the networks of cardiac volumes, and is `vgg3d()` faster than the same network in PyTorch?
+
+python -m experiments.benchmarks.volumes --torch-python ENVIRONMENT/bin/python
+
+ENVIRONMENT has PyTorch and NumPy: ``python -m venv ENVIRONMENT; ENVIRONMENT/bin/pip install torch==2.13.0 numpy``.
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from experiments.benchmarks.common import in_turns, save, seconds_of
+from experiments.benchmarks.torch_peer import TorchPeer
+from hcreg import models
+
+PEER = Path(__file__).parent / "peers" / "vgg3d_torch.py"
+VARIANTS = ("plain", "channels_last")
+STEP_GOAL = 0.8
+PATIENTS_GOAL = 50.0
+LARGEST_DIFFERENCE = 1e-4
+LARGEST_LOSS_DIFFERENCE = 1e-2  # Keras does not correct Adam's epsilon for the bias of the first steps, PyTorch does
+CHECKED_STEPS, CHECKED_STACKS = 3, 2
+DROPOUT_RATE = 0.5
+
+
+class Peer(TorchPeer):
+    """A process of PyTorch that times steps of the same network on the same arrays, see ``peers/vgg3d_torch.py``.
+
+    Parameters
+    ----------
+    python, weights, threads, folder
+        As of `experiments.benchmarks.torch_peer.TorchPeer`.
+    stacks : ndarray of shape (batch, height, width, slices, 1)
+    volumes : ndarray of shape (batch, outputs)
+    """
+
+    def __init__(self, python, weights, stacks, volumes, threads, folder):
+        arrays = {"stacks": stacks, "volumes": volumes, "dropout_rate": DROPOUT_RATE}
+        super().__init__(PEER, python, weights, arrays, threads, folder)
+
+    def output(self, variant):
+        """The volumes that it predicts before any training.
+
+        Parameters
+        ----------
+        variant : {"plain", "channels_last"}
+
+        Returns
+        -------
+        ndarray of shape (batch, outputs)
+        """
+        return self.array(variant, "output")
+
+
+def weights_of(model):
+    """All weights of a network by the names of layer and variable.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    dict of str ("layer/variable") to ndarray
+    """
+    return {
+        f"{layer.name}/{weight.name}": np.asarray(weight)
+        for layer in model.layers
+        for weight in layer.weights
+        if not isinstance(layer, keras.layers.Dropout)  # it has a seed
+    }
+
+
+def built(input_shape, dropout_rate=DROPOUT_RATE):
+    """A compiled `vgg3d` of which no weight has a value that hides a mistake, such as a bias of 0.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    dropout_rate : float
+
+    Returns
+    -------
+    keras.Model
+    """
+    model = models.vgg3d(input_shape=input_shape, dropout_rate=dropout_rate, seed=0)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if len(weight.shape) == 1 and not isinstance(layer, keras.layers.Dropout):
+                weight.assign(np.asarray(weight) + rng.uniform(-0.1, 0.1, weight.shape))
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    return model
+
+
+def stacks_and_volumes(input_shape, batch_size):
+    """Arrays to train on: noise, and numbers from 0 to 1.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    batch_size : int
+
+    Returns
+    -------
+    stacks : ndarray of shape (batch, *input_shape)
+    volumes : ndarray of shape (batch, 3)
+    """
+    rng = np.random.default_rng(0)
+    return (
+        rng.standard_normal((batch_size, *input_shape)).astype(np.float32),
+        rng.uniform(0.0, 1.0, (batch_size, 3)).astype(np.float32),
+    )
+
+
+def first_losses(input_shape, stacks, volumes):
+    """Losses of the first steps of training without dropout, whose random masks no two frameworks share.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    stacks, volumes : ndarray
+
+    Returns
+    -------
+    list of float
+    """
+    fresh = built(input_shape, dropout_rate=0.0)
+    few = stacks[:CHECKED_STACKS], volumes[:CHECKED_STACKS]
+    return [float(fresh.train_on_batch(*few)) for _ in range(CHECKED_STEPS)]
+
+
+def require_same_network(model, peer, stacks, ours, variant):
+    """Refuse to compare two networks that are not the same: parameters, output, and losses of three steps.
+
+    Parameters
+    ----------
+    model : keras.Model
+    peer : Peer
+    stacks : ndarray
+    ours : list of float
+        As of `first_losses`.
+    variant : str
+
+    Returns
+    -------
+    float
+        Largest difference of the volumes, as fractions.
+
+    Raises
+    ------
+    AssertionError
+    """
+    counted = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    if peer.about["parameters"] != counted:
+        raise AssertionError(f"vgg3d() has {counted} parameters, PyTorch's network {peer.about['parameters']}.")
+    difference = float(np.abs(peer.output(variant) - model.predict_on_batch(stacks)).max())
+    if not difference <= LARGEST_DIFFERENCE:
+        raise AssertionError(f"PyTorch's volumes ({variant}) differ from vgg3d()'s by {difference:.2g}.")
+    theirs = peer.ask(variant, "losses", repeats=CHECKED_STEPS, batch=CHECKED_STACKS)
+    if not (np.isclose(ours[0], theirs[0], rtol=1e-4) and np.allclose(ours, theirs, rtol=LARGEST_LOSS_DIFFERENCE)):
+        raise AssertionError(
+            f"losses of the first steps differ: {ours} with vgg3d(), {theirs} with PyTorch ({variant})."
+        )
+    return difference
+
+
+def against_pytorch(input_shape, options, folder):
+    """Time `vgg3d` and the same network in PyTorch in turns.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    options : argparse.Namespace
+    folder : path-like
+
+    Returns
+    -------
+    list of dict
+        Goals, as `experiments.benchmarks.common.save` takes them.
+    """
+    stacks, volumes = stacks_and_volumes(input_shape, max(options.batch_sizes))
+    model = built(input_shape)
+    peer = Peer(options.torch_python, weights_of(model), stacks, volumes, options.threads, folder)
+    try:
+        ours = first_losses(input_shape, stacks, volumes)
+        differences = [require_same_network(model, peer, stacks, ours, variant) for variant in VARIANTS]
+        turns = {}
+        for batch_size in options.batch_sizes:
+            few = stacks[:batch_size], volumes[:batch_size]
+            turns["vgg3d", "train", batch_size] = partial(seconds_of, partial(model.train_on_batch, *few), 1)
+            turns["vgg3d", "predict", batch_size] = partial(seconds_of, partial(model.predict_on_batch, few[0]), 1)
+            for variant, do in itertools.product(VARIANTS, ("train", "predict")):
+                turns[variant, do, batch_size] = partial(peer.ask, variant, do, repeats=1, batch=batch_size)
+        for turn in turns.values():  # the first compiles, and fills pools of memory
+            turn()
+        found = {key: [] for key in turns}
+        for number in range(options.rounds):  # forwards and backwards, so that nobody always comes after the same
+            for key in sorted(turns, reverse=number % 2 == 1):
+                found[key] += turns[key]()
+    finally:
+        peer.close()
+    return [
+        _goal_against_pytorch(found, do, batch_size, input_shape, options.rounds, peer.about, max(differences))
+        for batch_size in options.batch_sizes
+        for do in ("train", "predict")
+    ]
+
+
+def _goal_against_pytorch(found, do, batch_size, input_shape, rounds, about, difference):
+    seconds = {name: found[name, do, batch_size] for name in ("vgg3d", *VARIANTS)}
+    median = {name: statistics.median(each) for name, each in seconds.items()}
+    best = min(VARIANTS, key=median.get)
+    ratio = median["vgg3d"] / median[best]
+    ratios = sorted(ours / theirs for ours, theirs in zip(seconds["vgg3d"], seconds[best]))
+    size = f"{' x '.join(map(str, input_shape[:3]))}, batch {batch_size}"
+    called, wanted = ("training step", f"<= {STEP_GOAL}") if do == "train" else ("inference", "(no goal set)")
+    return {
+        "goal": f"vgg3d() over the same network in PyTorch, {called}, {size}, {wanted}",
+        "measured": ratio,
+        "met": do == "predict" or ratio <= STEP_GOAL,
+        "explanation": f"medians of {rounds} turns, {median['vgg3d'] * 1000:.0f} against {median[best] * 1000:.0f} ms "
+        f"({best}); turn by turn {ratios[0]:.2f} to {ratios[-1]:.2f}",
+        "median_ms": {name: round(1000 * value, 1) for name, value in median.items()},
+        "peer": about,
+        "largest_difference_of_volumes": difference,
+    }
+
+
+def inference(input_shape, options):
+    """Patients a second through the 2-D network, from arrays in memory to volumes.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Of a stack, ``(height, width, slices, 1)``.
+    options : argparse.Namespace
+
+    Returns
+    -------
+    list of dict
+    """
+    network = models.vgg2d(input_shape=input_shape[:3], seed=0)
+    rng = np.random.default_rng(0)
+    batches = {
+        f"batch {size}": rng.standard_normal((size, *input_shape[:3])).astype(np.float32)
+        for size in options.inference_batch_sizes
+    }
+    turns = {name: partial(network.predict_on_batch, stacks) for name, stacks in batches.items()}
+    for turn in turns.values():
+        turn()
+    found = in_turns(turns, options.rounds)
+    rates = {name: len(batches[name]) / statistics.median(seconds) for name, seconds in found.items()}
+    best = max(rates, key=rates.get)
+    size = " x ".join(map(str, input_shape[:3]))
+    return [
+        {
+            "goal": f"patients a second through vgg2d(), {size}, >= {PATIENTS_GOAL:.0f}",
+            "measured": rates[best],
+            "met": rates[best] >= PATIENTS_GOAL,
+            "explanation": f"medians of {options.rounds} turns; "
+            + ", ".join(f"{name}: {rate:.1f}" for name, rate in rates.items()),
+        }
+    ]
+
+
+def main(arguments=None):
+    """Measure and write results/volumes.json."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.volumes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--torch-python", default=sys.executable, help="a Python with PyTorch and NumPy")
+    parser.add_argument("--size", default="224x224x9", help="HEIGHTxWIDTHxSLICES of a stack")
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[2, 8], help="of vgg3d against PyTorch")
+    parser.add_argument("--inference-batch-sizes", nargs="+", type=int, default=[1, 8, 16, 32], help="of vgg2d")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args(arguments)
+    # read when TensorFlow starts its first operation, so not yet
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(options.threads)
+    input_shape = (*(int(side) for side in options.size.split("x")), 1)
+    goals = []
+    for part in options.parts:
+        goals += PARTS[part](input_shape, options)
+    save("volumes", goals)
+    return 0
+
+
+def _against_pytorch(input_shape, options):
+    with tempfile.TemporaryDirectory() as folder:
+        return against_pytorch(input_shape, options, folder)
+
+
+PARTS = {"pytorch": _against_pytorch, "inference": inference}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
