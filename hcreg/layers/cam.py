@@ -45,7 +45,8 @@ class _ActivationMap(keras.layers.Layer):
         output : str, optional
             Of a model that has several.
         before_activation : bool, optional
-            Whether scores are what comes before a final softmax or sigmoid. By default where there are several classes.
+            Whether scores are what comes before a final softmax or sigmoid. By default where there are several classes,
+            and for the one output of a classifier of hcreg.
 
         Returns
         -------

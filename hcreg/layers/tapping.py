@@ -10,6 +10,8 @@ from hcreg import backend
 from hcreg.graph import is_graph, read_graph
 
 _SCORES = ("softmax", "sigmoid")
+# Of the last layer of every classifier of hcreg, by which the sigmoid of one is told from a regressor's.
+PROBABILITIES_NAME = "probabilities"
 _GLOBAL_AVERAGES = (
     keras.layers.GlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D,
@@ -50,7 +52,8 @@ def cut(model, layer, output=None, before_activation=None):
         Which output of a model that has several.
     before_activation : bool, optional
         Whether a final softmax or sigmoid is left out, so that scores are logits. By default where there are several
-        classes; a single sigmoid may be a regressor's.
+        classes, or the one output is that of a layer named "probabilities", as in hcreg's classifiers; another single
+        sigmoid may be a regressor's.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def cut(model, layer, output=None, before_activation=None):
             "Name another output, or end the model with a layer that gives one number per class."
         )
     if before_activation is None:
-        before_activation = shape[1] > 1
+        before_activation = shape[1] > 1 or _last(graph).layer.name == PROBABILITIES_NAME
     inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype, name="image")
     values = {graph.input: inputs}
     reached, behind = {tap}, []
@@ -228,6 +231,10 @@ class HeldStatistics(_Wrapper):
             factors = factors * ops.cast(ops.reshape(self.layer.gamma, shape), "float32")
         # Nothing is added but the derivative by the inputs.
         return outputs + ops.cast(factors, outputs.dtype) * ops.cast(inputs - held, outputs.dtype)
+
+
+def _last(graph):
+    return next(node for node in graph.nodes if graph.output in node.outputs)
 
 
 def _call(node, values):

@@ -47,14 +47,16 @@ def with_attention(
     output : str, optional
         Which output of a model that has several.
     before_activation : bool, optional
-        Whether scores are what comes before a final softmax or sigmoid. By default where there are several classes.
+        Whether scores are what comes before a final softmax or sigmoid. By default where there are several classes,
+        and for the one output of a classifier of hcreg.
 
     Returns
     -------
     keras.Model
-        Of the inputs ``{"image": (batch, height, width, channels), "mask": (batch, height, width, mask_channels)}``:
-        the mask is 1 where the network may look and 0 outside; all ones where an image has no mask. Its output is the
-        tensor of `hcreg.attention.CHANNELS`, (batch, classes, channels).
+        Of the inputs ``{"image": (batch, height, width, channels), "mask": (batch, height, width, mask_channels)}``, of
+        stacks with an axis of slices before the channels: the mask is 1 where the network may look and 0 outside; all
+        ones where an image has no mask. Its output is the tensor of `hcreg.attention.CHANNELS`, (batch, classes,
+        channels).
 
     Raises
     ------

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
+from hcreg.layers.tapping import PROBABILITIES_NAME
+
 ACTIVATIONS = ("softmax", "sigmoid", None)
 LOGITS_NAME = "logits"
-PROBABILITIES_NAME = "probabilities"
 
 
 def class_output(features, num_classes, activation="softmax"):

@@ -175,6 +175,17 @@ def test_the_last_activation_is_left_out_only_where_asked():
     np.testing.assert_allclose(kept, model(images()), atol=1e-6)
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_the_one_score_of_a_classifier_is_a_logit(activation):
+    model = models.cnn_classifier((16, 16, 1), num_classes=1, activation=activation, seed=0)
+    pictures = images((16, 16, 1), 3)
+    scores = np.asarray(HiResCAM.tap(model, "conv4")(pictures)["logits"])
+    expected = np.asarray(model(pictures))
+    np.testing.assert_allclose(sigmoid(scores) if activation else scores, expected, atol=1e-6)
+    kept = HiResCAM.tap(model, "conv4", before_activation=False)(pictures)["logits"]
+    np.testing.assert_allclose(kept, expected, atol=1e-6)
+
+
 def test_the_model_keeps_its_own_activation():
     model = vgg_like("fused")
     before = np.asarray(model(images()))
