@@ -360,6 +360,16 @@ def test_training_error_is_in_pixels(tmp_path):
     assert row["loss"] == pytest.approx((error**2).mean(), rel=1e-4)
 
 
+def test_the_history_shows_what_is_asked_for(tmp_path):
+    """In the place of a head's figures; Keras's name of the metric, a column, a factor. What is not measured is not."""
+    options = {"epochs": 1, "shown": {"mae": ("volume_error_ml", 2000.0), "other": ("never", 1.0)}}
+    model, (row,) = fit(tmp_path, **options)
+    assert list(row) == ["epoch", "loss", "val_loss", "volume_error_ml", "val_volume_error_ml", *COLUMNS[-2:]]
+    error = np.abs(model.predict(VALIDATION[0], verbose=0) - VALIDATION[1]).mean()
+    assert row["val_volume_error_ml"] == pytest.approx(2000 * error, rel=1e-4)
+    assert files.read_rows(tmp_path / training.HISTORY) == [row]
+
+
 def test_cosine_schedule_by_its_formula(reference):
     steps, warmup = EPOCHS * BATCHES, 1  # 5 % of 20 steps
     expected = [

@@ -48,7 +48,7 @@ def with_areas(model, pixel_mm):
     if not pixel_mm > 0:
         raise ValueError(f"A pixel has a side of more than 0 mm. Received: pixel_mm={pixel_mm!r}.")
     areas = SoftVoxelCount(pixel_mm**2 / 100, sharpness=SHARPNESS, name="areas_cm2")(mask)
-    return keras.Model(model.inputs, {"mask": mask, "areas_cm2": areas}, name=model.name)
+    return keras.Model(model.input, {"mask": mask, "areas_cm2": areas}, name=model.name)
 
 
 def volumes_of_slices(model, slice_shape=None):
@@ -94,7 +94,7 @@ def volumes_of_slices(model, slice_shape=None):
     shape = tuple(slice_shape or model.input_shape[1:])
     if None in shape:
         raise ValueError(f"The size of a slice must be known: pass slice_shape. The model takes {shape}.")
-    measuring = keras.Model(model.inputs, model.output["areas_cm2"], name=f"{model.name}_areas")
+    measuring = keras.Model(model.input, model.output["areas_cm2"], name=f"{model.name}_areas")
     slices = keras.Input((None, *shape), name="slices")
     slice_mm = keras.Input((1,), name="slice_mm")
     volumes = _AddedSlices(measuring, name="volumes_ml")(slices, slice_mm)

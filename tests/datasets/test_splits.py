@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcreg.datasets import HC18
-from hcreg.datasets.splits import grouped_kfold, grouped_split, read_split, split_checksum, write_split
+from hcreg.datasets.splits import (
+    grouped_kfold,
+    grouped_split,
+    named_parts,
+    nested_kfold,
+    read_split,
+    split_checksum,
+    write_split,
+)
 
 
 def cohort(group_sizes):
@@ -187,6 +195,53 @@ def test_kfold_refuses(arguments, words):
 def test_split_refuses(sizes, words):
     with pytest.raises(ValueError, match=words):
         grouped_split(["a", "a", "b", "b"], sizes)
+
+
+# Training, validation and test by name
+
+
+def patients(num_patients, seed=0):
+    """Two phases of each patient: subjects, patients, and a group of disease for each."""
+    names = [f"patient{number:03d}" for number in range(num_patients)]
+    subjects = [f"{name}_{phase}" for name in names for phase in ("ED", "ES")]
+    random.Random(seed).shuffle(subjects)
+    owners = [subject[:10] for subject in subjects]
+    return subjects, owners, [int(owner[7:]) % 5 for owner in owners]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("num_patients", [37, 40])
+def test_nested_folds_divide_no_patient_and_test_each_subject_once(num_patients, seed):
+    subjects, owners, strata = patients(num_patients)
+    folds = nested_kfold(subjects, owners, 5, strata, seed)
+    assert sorted(subject for fold in folds for subject in fold["test"]) == sorted(subjects)
+    for fold in folds:
+        assert list(fold) == ["training", "validation", "test"]
+        parts = [{subject[:10] for subject in fold[part]} for part in fold]
+        assert sorted(subject for part in fold for subject in fold[part]) == sorted(subjects)
+        assert sum(len(part) for part in parts) == num_patients
+        # as near to 15 % of the rest as pairs come
+        rest = len(fold["training"]) + len(fold["validation"])
+        assert abs(len(fold["validation"]) - 0.15 * rest) <= 2.5
+
+
+def test_nested_folds_test_what_plain_folds_do():
+    subjects, owners, strata = patients(20)
+    plain = grouped_kfold(owners, 5, strata, 3)
+    for fold, (_, test) in zip(nested_kfold(subjects, owners, 5, strata, 3), plain, strict=True):
+        assert fold["test"] == [subjects[index] for index in test]
+
+
+def test_a_share_for_validation_may_be_asked_for():
+    subjects = [f"s{number}" for number in range(50)]
+    for fold in nested_kfold(subjects, subjects, validation_fraction=0.25):
+        assert [len(fold[part]) for part in fold] == [30, 10, 10]
+
+
+def test_parts_are_named_in_their_order():
+    named = named_parts(np.array(["a", "b", "c", "d"]), ([3, 0], [1], [2]))
+    assert named == {"training": ["d", "a"], "validation": ["b"], "test": ["c"]}
+    assert type(named["test"][0]) is str
 
 
 def test_checksum_knows_parts_and_not_the_order_within():

@@ -266,6 +266,25 @@ def test_weights_of_another_backbone_are_refused(bare_weights):
         backbone_unet("ResNet50", SHAPE, weights=bare_weights[1])
 
 
+# Images of any size
+
+
+def test_of_any_size_is_of_a_fixed_one(images):
+    """The same layers and weights, without the size in them."""
+    fixed, free = mobilenet(seed=0), mobilenet(input_shape=(None, None, 3), seed=0)
+    assert free.output_shape == (None, None, None, 1)
+    assert free.count_params() == fixed.count_params()
+    for a, b in zip(free.get_weights(), fixed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(free(images), fixed(images), atol=1e-6)
+    assert free(np.zeros((1, 64, 32, 3), np.float32)).shape == (1, 64, 32, 1)
+
+
+def test_unpadded_backbones_need_their_size():
+    with pytest.raises(ValueError, match=r"InceptionV3 does not pad all of its convolutions.*multiples of 32"):
+        backbone_unet("InceptionV3", (None, None, 3), decoder_filters=NARROW)
+
+
 # Freezing
 
 

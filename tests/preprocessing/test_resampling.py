@@ -1,10 +1,13 @@
 """Resampling by one matrix an axis: rows by hand, symmetries, and volumes that stay what they were."""
 
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcreg.preprocessing import resampling
 from hcreg.preprocessing.resampling import label_fractions, resample, resampling_matrix, shape_at
 
 quick = settings(max_examples=15, deadline=None)
@@ -206,3 +209,8 @@ def test_like_grids_give_whole_shares():
     labels = heart((40, 40, 5), (2.0, 2.0, 10.0), 25.0)
     shares = label_fractions(labels, (2.0, 2.0, 10.0), (40, 40, 5), (2.0, 2.0, 10.0))
     np.testing.assert_array_equal(shares, np.eye(4)[labels])
+
+
+def test_examples():
+    result = doctest.testmod(resampling)
+    assert (result.failed, result.attempted) == (0, 2)

@@ -1,5 +1,6 @@
 """What a network sees of a stack: the frame in mm and the way back, and the paper's crop, by hand."""
 
+import doctest
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcreg.datasets import ACDC
+from hcreg.preprocessing import volumes
 from hcreg.preprocessing.nifti import Volume
 from hcreg.preprocessing.volumes import (
     PAPER_BOX,
@@ -206,3 +208,8 @@ def test_the_papers_box_is_the_union_of_the_cohorts_hearts_but_one_patients(acdc
     assert set(wider) <= {"patient057_ED"}
     if "patient057_ED" in sizes:
         assert sizes["patient057_ED"] == (145, 162)
+
+
+def test_examples():
+    result = doctest.testmod(volumes)
+    assert (result.failed, result.attempted) == (0, 4)
