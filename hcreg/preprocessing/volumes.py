@@ -167,9 +167,9 @@ def paper_crop(array, label_map, shape=PAPER_BOX):
     It needs the mask, so on a new patient it cannot be used: results with it are results on images somebody has
     segmented before. `Frame` needs none.
 
-    Departure: the paper's code cuts one fixed box of all images, rows 21 to 206 and columns 28 to 174. In ACDC's
-    training patients it holds every heart but that of patient057, whose pixels are of 0.7 mm. About each heart a box
-    of this size holds all but that one too, and does not depend on where in the image a heart lies.
+    Departure: the paper's code cuts one fixed box of all images, rows 21 to 206 and columns 28 to 174. Of 40 training
+    patients of ACDC it holds every heart but that of patient057, whose pixels are of 0.7 mm. About each heart a box of
+    this size cuts that one at end-diastole only, and does not depend on where in the image a heart lies.
 
     References
     ----------
