@@ -23,7 +23,7 @@ LAYERS = (
     {"datasets", "mask_measures", "models"},
     {"plotting"},
     {"analyzers", "evaluation", "runs", "training", "tuning"},
-    {"head_circumference"},
+    {"cardiac_volumes", "head_circumference"},
     {"measurement", "report"},
     {"explanation"},
     {"quickstart", "tables"},

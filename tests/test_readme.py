@@ -45,9 +45,19 @@ def test_segmentation_example_compiles_a_network_of_both_outputs():
     assert np.isfinite(found["loss"])
 
 
+def test_example_of_cardiac_volumes_measures_every_test_stack(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    code = python_blocks()[2]
+    assert "epochs=2" in code
+    exec(code.replace("(64, 64)", "(16, 16)").replace("epochs=2", "epochs=1"), names)
+    printed = re.findall(r"^(\S+): LV -?\d+ ml, reference \d+ ml$", capsys.readouterr().out, re.MULTILINE)
+    assert printed == names["split"]["test"]
+
+
 def test_explanation_example_explains_an_image(trained_run, capsys):
     record, names = trained_run["dataset"][0], {}
-    code = python_blocks()[2]
+    code = python_blocks()[3]
     assert '"image.png"' in code
     assert '"runs/hc18"' in code
     code = code.replace('"image.png"', repr(str(record.image_path))).replace(
@@ -60,7 +70,7 @@ def test_explanation_example_explains_an_image(trained_run, capsys):
 
 def test_example_of_the_heatmap_loss_trains_and_predicts():
     names = {}
-    exec(python_blocks()[3].replace("64", "16"), names)
+    exec(python_blocks()[4].replace("64", "16"), names)
     assert names["probabilities"].shape == (16, 4)
     assert np.allclose(names["probabilities"].sum(axis=1), 1, atol=1e-5)
 

@@ -214,7 +214,7 @@ def test_weights_reach_the_builder_as_asked(trained_run):
     recipe = replace(trained_run["recipe"], build=models.vgg16_regressor, build_arguments={"weights": "imagenet"})
 
     def adapted(*pairs, recipe=recipe):
-        return running._adapted(recipe, SimpleNamespace(epochs=None, weights=pairs)).build_arguments["weights"]
+        return running.adapted(recipe, SimpleNamespace(epochs=None, weights=pairs)).build_arguments["weights"]
 
     assert adapted("vgg16=a.h5") == "a.h5"
     assert adapted("VGG16=imagenet") == "imagenet"

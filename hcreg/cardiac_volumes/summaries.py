@@ -159,18 +159,21 @@ def summarise_ejection_fraction(rows, name="LV", route="pred"):
     Returns
     -------
     dict
-        ``num_subjects``, the patients; MAE with its SD, bias, limits of agreement (points), Pearson's r. NaN where
-        fewer than three patients have both phases.
+        ``num_subjects``, the patients; ``num_failed``, those besides who have no fraction, since no volume was found at
+        ED; MAE with its SD, bias, limits of agreement (points), Pearson's r. NaN where fewer than three patients have
+        both phases.
     """
-    pairs = ejection_fraction_rows(rows, name, route)
+    found = ejection_fraction_rows(rows, name, route)
+    pairs = [pair for pair in found if np.isfinite([pair["true_percent"], pair["pred_percent"]]).all()]
+    counts = {"num_subjects": len(pairs), "num_failed": len(found) - len(pairs)}
     if len(pairs) < MIN_PAIRS:
-        return {"num_subjects": len(pairs), **dict.fromkeys(_FRACTION_COLUMNS, float("nan"))}
+        return {**counts, **dict.fromkeys(_FRACTION_COLUMNS, float("nan"))}
     true, pred = (_column(pairs, kind) for kind in ("true_percent", "pred_percent"))
     errors = np.abs(pred - true)
     agreement = statistics.bland_altman(pred, true)
     varies = np.ptp(pred) > 0 and np.ptp(true) > 0 and route != "constant"
     return {
-        "num_subjects": len(pairs),
+        **counts,
         "mae_points": float(errors.mean()),
         "mae_sd_points": _sd(errors),
         "bias_points": agreement.bias,

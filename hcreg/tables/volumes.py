@@ -36,6 +36,7 @@ COLUMNS = {
     "training_seconds": ("training (s a fold)", 0),
 }
 FRACTION_COLUMNS = {
+    "num_failed": ("without", 0),
     "mae_points": ("MAE (points)", 1),
     "mae_sd_points": ("SD", 1),
     "bias_points": ("bias", 1),

@@ -102,6 +102,8 @@ def test_errors_of_ejection_fractions_are_in_points():
     assert found["upper_points"] == pytest.approx(1.959964 * math.sqrt(76))
     assert found["lower_points"] == pytest.approx(-1.959964 * math.sqrt(76))
     assert found["pearson_r"] == pytest.approx(520 / math.sqrt(800 * 392))
+    lost = [row(9, 100.0, 0.0), row(9, 50.0, 40.0, "ES")]  # no volume was found at ED
+    assert summarise_ejection_fraction(rows + lost) == {**found, "num_failed": 1}
     few = summarise_ejection_fraction(rows[:4])
     assert few["num_subjects"] == 2
     assert math.isnan(few["mae_points"])

@@ -12,12 +12,28 @@ import pytest
 
 from experiments.chi2025 import table1 as chi2025_table1
 from experiments.zhang2020 import table1 as zhang2020_table1
-from experiments.zhang2021 import table1, table2, table3, table4, table5, table6, table7
+from experiments.zhang2021 import (
+    table1,
+    table2,
+    table3,
+    table4,
+    table5,
+    table6,
+    table7,
+    table10,
+    table11,
+    table12,
+    table13,
+    table14,
+    volumes,
+)
 from hcreg.datasets import HC18
 from hcreg.files import read_rows
 from hcreg.measurement import TrainedRegressor
 
 ZHANG2021 = (table1, table2, table3, table4, table5, table6, table7)
+VOLUMES = (table10, table11, table12, table13, table14, volumes)
+VOLUME_TEXT = ("row", "other_row", "structure", "phase", "route")
 SCRIPTS = {
     script.__name__.removeprefix("experiments."): script for script in (chi2025_table1, zhang2020_table1, *ZHANG2021)
 }
@@ -109,6 +125,50 @@ def test_zhang2021_tables_train_and_report(script, zhang2021_folder, tmp_path, c
 
 
 @pytest.mark.slow
+def test_volumes_train_report_and_measure_other_patients(tmp_path, capsys):
+    common = ["--smoke", "--rows", "vgg2d_frame", "--out", str(tmp_path / "runs")]
+    assert volumes.main(["run", *common]) == 0
+    assert volumes.main(["report", *common, "--save", str(tmp_path)]) == 0
+    rows = read_rows(tmp_path / "volumes.csv", text=VOLUME_TEXT)
+    assert {row["row"] for row in rows} == {"mean of the training part", "vgg2d_frame"}
+    assert (tmp_path / "figures" / "volumes_agreement_vgg2d_frame.png").is_file()
+    data, models = tmp_path / "runs" / "data", tmp_path / "runs" / "vgg2d_frame"
+    output = tmp_path / "measured.csv"
+    predict = ["predict", "--data", str(data), "--models", str(models), "--output", str(output)]
+    capsys.readouterr()
+    assert volumes.main(predict) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("20 stacks in ")
+    predictions = read_rows(models / "fold_0" / "predictions.csv")
+    assert f"note: {20 - len(predictions)} of them bear the name of a stack" in printed
+    assert "ejection fraction" in printed
+    assert volumes.main([*predict, "--unseen"]) == 0
+    assert "note" not in capsys.readouterr().out
+    for row, before in zip(read_rows(output), predictions, strict=True):
+        assert row["subject_id"] == before["subject_id"]
+        assert row["LV_pred_ml"] == pytest.approx(before["LV_pred_ml"], rel=1e-4)
+
+
+@pytest.mark.parametrize("script", VOLUMES, ids=lambda script: script.__name__)
+def test_tables_of_volumes_name_the_runs_they_lack(script, tmp_path, capsys):
+    assert script.main(["report", "--folds", "2", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert all(f"{row} fold 2 (not run)" in printed for row in known_rows(script))
+
+
+def test_one_run_of_mean_absolute_error_serves_three_tables(tmp_path):
+    assert "vgg3d_multi_label_volume" in known_rows(table10) & known_rows(table12) & known_rows(table14)
+    assert "vgg2d_multi_label_volume" in known_rows(table10) & known_rows(table13) & known_rows(table14)
+    assert len(known_rows(table10)) == 8
+    assert len(known_rows(table14)) == 6
+
+
+def test_predict_says_what_is_missing(tmp_path, capsys):
+    assert volumes.main(["predict", "--data", str(tmp_path), "--models", str(tmp_path / "nowhere")]) == 1
+    assert f"zhang2021.volumes: There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_table4_takes_any_backbone_by_argument(tmp_path, capsys):
     arguments = ["--backbones", "MobileNet", "--smoke", "--rows", "mobilenet_mse", "--out", str(tmp_path)]
     assert table4.main(["run", *arguments]) == 0
@@ -136,6 +196,30 @@ def test_committed_table_is_recomputed_from_the_committed_predictions(table, tmp
     assert len(recomputed) == len(committed)
     for ours, theirs in zip(recomputed, committed):  # another processor may sum in another order
         assert ours.pop("row") == theirs.pop("row")
+        assert ours == pytest.approx(theirs, rel=1e-9, nan_ok=True)
+
+
+def committed_volumes():
+    root = Path(__file__).parents[2] / "experiments" / "zhang2021" / "results"
+    tables = (*root.glob("volumes*/table1*.csv"), *root.glob("volumes/volumes.csv"))
+    return sorted(path for path in tables if not path.stem.endswith(("_comparisons", "_fractions")))
+
+
+@pytest.mark.parametrize("table", committed_volumes(), ids=lambda path: "/".join(path.parts[-2:]))
+def test_committed_table_of_volumes_is_recomputed_from_the_committed_predictions(table, tmp_path, capsys):
+    script = next(script for script in VOLUMES if script.__name__.endswith(f".{table.stem}"))
+    committed = read_rows(table, text=VOLUME_TEXT)
+    shown = {row["row"].removesuffix(", label map") for row in committed}
+    rows = [name for name in known_rows(script) if name in shown]
+    folds = sorted(path.name[5:] for path in (table.parent / "runs" / rows[0]).glob("fold_*"))
+    runs = ["--out", str(table.parent / "runs"), "--rows", *rows, "--folds", *folds]
+    assert script.main(["report", *runs, "--save", str(tmp_path)]) == 0
+    recomputed = read_rows(tmp_path / table.name, text=VOLUME_TEXT)
+    assert len(recomputed) == len(committed)
+    for ours, theirs in zip(recomputed, committed):
+        assert [ours.pop(name) for name in VOLUME_TEXT if name in ours] == [
+            theirs.pop(name) for name in VOLUME_TEXT if name in theirs
+        ]
         assert ours == pytest.approx(theirs, rel=1e-9, nan_ok=True)
 
 
