@@ -19,6 +19,7 @@ from hcreg.models.vgg3d import vgg3d
 from hcreg.models.vgg16 import vgg16_regressor
 from hcreg.models.vgg16_classifier import vgg16_classifier
 from hcreg.models.vgg16_unet import vgg16_unet
+from hcreg.models.voxel_counting import volumes_of_slices, with_areas
 
 __all__ = [
     "backbone_names",
@@ -36,6 +37,8 @@ __all__ = [
     "vgg16_classifier",
     "vgg16_regressor",
     "vgg16_unet",
+    "volumes_of_slices",
+    "with_areas",
     "with_attention",
     "with_ellipse",
 ]
