@@ -1,8 +1,9 @@
-"""How fast are the networks of cardiac volumes, and is `vgg3d()` faster than the same network in PyTorch?
+"""How fast are cardiac volumes read, and their networks; is `vgg3d()` faster than the same network in PyTorch?
 
 python -m experiments.benchmarks.volumes --torch-python ENVIRONMENT/bin/python
 
-ENVIRONMENT has PyTorch and NumPy: ``python -m venv ENVIRONMENT; ENVIRONMENT/bin/pip install torch==2.13.0 numpy``.
+``--data ACDC`` reads the real cohort in place of a synthetic one. ENVIRONMENT has PyTorch and NumPy:
+``python -m venv ENVIRONMENT; ENVIRONMENT/bin/pip install torch==2.13.0 numpy``.
 """
 
 import argparse
@@ -20,11 +21,18 @@ import numpy as np
 from experiments.benchmarks.common import in_turns, save, seconds_of
 from experiments.benchmarks.torch_peer import TorchPeer
 from hcreg import models
+from hcreg.cardiac_volumes.recipes import SLICE_FRAME
+from hcreg.datasets import synthetic
+from hcreg.datasets.acdc import ACDC
+from hcreg.datasets.volume_cache import FramePreparation, PaperPreparation, VolumeCache
 
 PEER = Path(__file__).parent / "peers" / "vgg3d_torch.py"
 VARIANTS = ("plain", "channels_last")
 STEP_GOAL = 0.8
 PATIENTS_GOAL = 50.0
+LOADING_GOAL = 10.0
+LOADING_ROUNDS = 3
+PREPARATIONS = {"frame in mm": FramePreparation(SLICE_FRAME), "the paper's crop": PaperPreparation()}
 LARGEST_DIFFERENCE = 1e-4
 LARGEST_LOSS_DIFFERENCE = 1e-2  # Keras does not correct Adam's epsilon for the bias of the first steps, PyTorch does
 CHECKED_STEPS, CHECKED_STACKS = 3, 2
@@ -272,6 +280,45 @@ def inference(input_shape, options):
     ]
 
 
+def loading(input_shape, options):
+    """Patients a second, both phases, from files to prepared stacks: at first, and when their content is known.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Not looked at: a cohort is prepared as the protocols of `hcreg.cardiac_volumes` say.
+    options : argparse.Namespace
+
+    Returns
+    -------
+    list of dict
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = options.data
+        if data is None:
+            data = synthetic.cardiac_volumes(Path(folder) / "data", options.patients, seed=0)
+        dataset = ACDC(data)
+        return [_loading(name, dataset, Path(folder) / name, options) for name in PREPARATIONS]
+
+
+def _loading(name, dataset, folder, options):
+    num_patients = len(dataset.patients)
+
+    def read():
+        VolumeCache(dataset, PREPARATIONS[name], folder, num_workers=options.threads)
+
+    (first,) = seconds_of(read, 1)
+    again = statistics.median(seconds_of(read, LOADING_ROUNDS))
+    kind = "synthetic" if options.data is None else "real"
+    return {
+        "goal": f"patients a second, files to stacks, {name}, after the first read, >= {LOADING_GOAL:.0f}",
+        "measured": num_patients / again,
+        "met": num_patients / again >= LOADING_GOAL,
+        "explanation": f"{num_patients} {kind} patients, both phases; median of {LOADING_ROUNDS} reads; the first read "
+        f"{num_patients / first:.1f} a second",
+    }
+
+
 def main(arguments=None):
     """Measure and write results/volumes.json."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.volumes")
@@ -280,6 +327,8 @@ def main(arguments=None):
     parser.add_argument("--size", default="224x224x9", help="HEIGHTxWIDTHxSLICES of a stack")
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[2, 8], help="of vgg3d against PyTorch")
     parser.add_argument("--inference-batch-sizes", nargs="+", type=int, default=[1, 8, 16, 32], help="of vgg2d")
+    parser.add_argument("--data", type=Path, help="ACDC folder to read; by default a synthetic cohort is made")
+    parser.add_argument("--patients", type=int, default=20, help="of the synthetic cohort")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
@@ -298,7 +347,7 @@ def _against_pytorch(input_shape, options):
         return against_pytorch(input_shape, options, folder)
 
 
-PARTS = {"pytorch": _against_pytorch, "inference": inference}
+PARTS = {"pytorch": _against_pytorch, "inference": inference, "loading": loading}
 
 
 if __name__ == "__main__":

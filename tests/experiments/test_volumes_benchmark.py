@@ -11,6 +11,8 @@ import pytest
 
 from experiments.benchmarks import common, volumes
 from hcreg import models
+from hcreg.datasets.volume_cache import FramePreparation
+from hcreg.preprocessing.volumes import Frame
 
 SHAPE = (16, 16, 3, 1)
 PARAMETERS, PEER_SECONDS = 100, 0.5
@@ -55,8 +57,8 @@ def test_vgg3d_is_compared_in_turns_and_judged_by_the_better_of_pytorchs_formats
     monkeypatch.setattr(volumes, "first_losses", lambda *_: [PEER_SECONDS] * volumes.CHECKED_STEPS)
     monkeypatch.setattr(volumes, "VARIANTS", ("plain",))
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # put back afterwards
-    arguments = "--size 16x16x3 --batch-sizes 1 2 --inference-batch-sizes 2 --rounds 2 --threads 1"
-    assert volumes.main(arguments.split()) == 0
+    arguments = "--parts pytorch inference --size 16x16x3 --batch-sizes 1 2 --inference-batch-sizes 2 --rounds 2"
+    assert volumes.main([*arguments.split(), "--threads", "1"]) == 0
     goals = goals_of(results / "volumes.json")
     assert len(goals) == 5
     for batch_size in (1, 2):
@@ -71,6 +73,16 @@ def test_vgg3d_is_compared_in_turns_and_judged_by_the_better_of_pytorchs_formats
         ]["met"]
     patients = goals["patients a second through vgg2d(), 16 x 16 x 3, >= 50"]
     assert patients["met"] == (patients["measured"] >= 50)
+
+
+def test_a_cohort_is_read_first_and_again(results, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    monkeypatch.setattr(volumes, "PREPARATIONS", {"small": FramePreparation(Frame(16, 16, 17.5))})
+    assert volumes.main("--parts loading --patients 1 --threads 1".split()) == 0
+    (goal,) = goals_of(results / "volumes.json").values()
+    assert goal["goal"] == "patients a second, files to stacks, small, after the first read, >= 10"
+    assert goal["met"] == (goal["measured"] >= 10)
+    assert goal["explanation"].startswith("1 synthetic patients, both phases; median of 3 reads; the first read ")
 
 
 def test_parts_are_run_alone(results, monkeypatch):
