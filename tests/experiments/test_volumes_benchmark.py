@@ -78,7 +78,7 @@ def test_vgg3d_is_compared_in_turns_and_judged_by_the_better_of_pytorchs_formats
 def test_a_cohort_is_read_first_and_again(results, monkeypatch):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     monkeypatch.setattr(volumes, "PREPARATIONS", {"small": FramePreparation(Frame(16, 16, 17.5))})
-    assert volumes.main("--parts loading --patients 1 --threads 1".split()) == 0
+    assert volumes.main(["--parts", "loading", "--patients", "1", "--threads", "1"]) == 0
     (goal,) = goals_of(results / "volumes.json").values()
     assert goal["goal"] == "patients a second, files to stacks, small, after the first read, >= 10"
     assert goal["met"] == (goal["measured"] >= 10)
