@@ -3,11 +3,20 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 
 from hcreg import models
-from hcreg.augmentation.volumetric import MRIContrast, cardiac_augmentation, zhang2021_volume_augmentation
+from hcreg.augmentation.spatial import about_center
+from hcreg.augmentation.volumetric import (
+    MRIContrast,
+    cardiac_augmentation,
+    size_factor,
+    warp_shares,
+    warp_stack,
+    zhang2021_volume_augmentation,
+)
 from hcreg.cardiac_volumes.masks import mask_columns
 from hcreg.datasets.volume_batches import SliceBatches, StackBatches, largest, with_neighbours
 from hcreg.datasets.volume_cache import FramePreparation, PaperPreparation
@@ -19,6 +28,7 @@ SLICE_FRAME = Frame(160, 160, 1.75)
 STACK_FRAME = Frame(224, 224, 1.2, num_slices=9, slice_mm=10.0)
 MAX_SLICES, MAX_STACKS = 128, 64  # predicted at once: some 100 MB of maps or of images
 STACK_AUGMENTATIONS = {"none": lambda: None, "zhang2021": zhang2021_volume_augmentation}
+AS_IT_IS = ((0.0, 1.0),)  # degrees, zoom
 SLICE_AUGMENTATIONS = {"none": lambda: (None, None), "strong": lambda: (cardiac_augmentation(), MRIContrast())}
 
 
@@ -46,6 +56,8 @@ class _Recipe:
     schedule : {"constant", "cosine"}
     batch_size, epochs, patience : int
     augmentation : str
+    trained_as : str, optional
+        Name of the row whose networks this one measures with, their runs lying beside its own; nothing is trained then.
     paper : dict
         The figures printed in the paper for this row, by column of the table.
     """
@@ -61,6 +73,7 @@ class _Recipe:
     epochs: int = 100
     patience: int = 100
     augmentation: str = "none"
+    trained_as: str | None = None
     paper: dict = field(default_factory=dict)
 
     def with_loss(self, suffix, loss):
@@ -86,6 +99,7 @@ class _Recipe:
             "patience": self.patience,
             "augmentation": self.augmentation,
             **self.own_arguments(),
+            **({} if self.trained_as is None else {"trained_as": self.trained_as}),
         }
 
 
@@ -211,6 +225,9 @@ class SliceRecipe(_Recipe):
         Side of the square of the frame that training sees, cut out after augmentation; tests see the whole frame.
     crop_about : {"heart", "frame"}
         "heart" takes the masks of the training part.
+    views : tuple of tuple (degrees, zoom)
+        How each slice is turned and enlarged about the middle of the frame when it is measured; areas, divided by what
+        the zoom does to them, and maps, turned back, are averaged over the views.
     """
 
     frame: Frame = SLICE_FRAME
@@ -219,6 +236,7 @@ class SliceRecipe(_Recipe):
     schedule: str = "cosine"
     batch_size: int = 16
     augmentation: str = "strong"
+    views: tuple = AS_IT_IS
 
     @property
     def names(self):
@@ -243,7 +261,10 @@ class SliceRecipe(_Recipe):
     def own_arguments(self):
         """What the other kind has not."""
         frame = {"height_px": self.frame.height_px, "width_px": self.frame.width_px, "pixel_mm": self.frame.pixel_mm}
-        return {"frame": frame, "crop_px": self.crop_px, "crop_about": self.crop_about}
+        own = {"frame": frame, "crop_px": self.crop_px, "crop_about": self.crop_about}
+        if self.views != AS_IT_IS:
+            own["views"] = [list(view) for view in self.views]
+        return own
 
     def network(self, seed):
         """Build the network, uncompiled; slices of any size, the one before and after as channels."""
@@ -315,10 +336,47 @@ class SliceRecipe(_Recipe):
         for group in _groups(indices, [cache.stacks[index]["image"].shape[2] for index in indices], MAX_SLICES):
             stacks = [with_neighbours(cache.stacks[index]["image"]) for index in group]
             slices, ends = np.concatenate(stacks), np.cumsum([len(stack) for stack in stacks])[:-1]
-            found = [_predicted(model, slices, self.batch_size) for model, _ in networks]
+            found = [
+                self._from_view(model, slices, degrees, zoom) for model, _ in networks for degrees, zoom in self.views
+            ]
             areas_cm2 = np.split(np.mean([part["areas_cm2"].astype(float) for part in found], axis=0), ends)
             shares = np.split(np.mean([part["mask"] for part in found], axis=0), ends)
             yield from zip(group, areas_cm2, shares, strict=True)
+
+    def _from_view(self, model, slices, degrees, zoom):
+        """What a network says of turned and enlarged slices, for the slices as they are."""
+        shape = (self.frame.height_px, self.frame.width_px)
+        matrix = view_matrix(degrees, zoom, shape)
+        if np.array_equal(matrix, np.eye(2, 3)):
+            return _predicted(model, slices, self.batch_size)
+        found = _predicted(model, np.stack([warp_stack(one, matrix, shape) for one in slices]), self.batch_size)
+        back = cv2.invertAffineTransform(matrix)
+        shares = np.stack([warp_shares(one, back, shape) for one in found["mask"]])
+        return {"mask": shares, "areas_cm2": found["areas_cm2"] / size_factor(matrix)}
+
+
+def view_matrix(degrees, zoom, shape):
+    """The in-plane map that turns and enlarges a frame about its middle.
+
+    Parameters
+    ----------
+    degrees : float
+        Counter-clockwise as seen on the screen.
+    zoom : float
+    shape : tuple of int (height_px, width_px)
+
+    Returns
+    -------
+    ndarray of shape (2, 3)
+
+    Examples
+    --------
+    >>> view_matrix(0.0, 2.0, (5, 5)).tolist()
+    [[2.0, 0.0, -2.0], [0.0, 2.0, -2.0]]
+    """
+    angle = np.deg2rad(degrees)
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    return about_center([[cos, sin], [-sin, cos]], shape)
 
 
 def _groups(indices, sizes, most):

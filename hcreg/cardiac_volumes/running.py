@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from hcreg import backend, runs, training
 from hcreg.datasets import splits, synthetic
 from hcreg.datasets.volume_cache import VolumeCache
-from hcreg.files import read_rows, write_rows
+from hcreg.files import read_rows, write_rows, written_whole
 from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
 from hcreg.progress import progress_bar
 
@@ -49,26 +50,10 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     keras.utils.clear_session()
     backend.seed_everything(seed)
     parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
-    run_seed = seed * 1000 + fold
-    model = recipe.network(run_seed)
-    scale = recipe.scale(cache, parts["training"])
-    batches = recipe.batches(cache, parts["training"], scale, run_seed, training=True)
-    validation = recipe.batches(cache, parts["validation"], scale, run_seed)
-    history = training.fit(
-        model,
-        batches,
-        validation.arrays(),
-        folder,
-        loss=recipe.loss,
-        loss_weights=recipe.loss_weights or None,
-        learning_rate=recipe.learning_rate,
-        schedule=recipe.schedule,
-        epochs=recipe.epochs,
-        patience=recipe.patience,
-        shown=recipe.shown,
-        tensorboard=tensorboard,
-        progress=f"{recipe.name}, fold {fold}" if progress else False,
-    )
+    if recipe.trained_as is None:
+        model, scale, history = _trained(recipe, cache, parts, folder, seed * 1000 + fold, tensorboard, progress)
+    else:
+        model, scale, history = _trained_before(recipe, folder, record["split_checksum"])
     constant = constant_predictor(recipe, cache, parts["training"])
     networks = [(model, scale)]
     rows = {part: predict(recipe, networks, cache, parts[part], fold, constant) for part in ("validation", "test")}
@@ -88,6 +73,44 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     )
     training.discard_state(folder)
     return rows["test"]
+
+
+def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
+    """The network, the scale of its outputs, and the history of its training."""
+    model = recipe.network(seed)
+    scale = recipe.scale(cache, parts["training"])
+    history = training.fit(
+        model,
+        recipe.batches(cache, parts["training"], scale, seed, training=True),
+        recipe.batches(cache, parts["validation"], scale, seed).arrays(),
+        folder,
+        loss=recipe.loss,
+        loss_weights=recipe.loss_weights or None,
+        learning_rate=recipe.learning_rate,
+        schedule=recipe.schedule,
+        epochs=recipe.epochs,
+        patience=recipe.patience,
+        shown=recipe.shown,
+        tensorboard=tensorboard,
+        progress=f"{recipe.name}, {folder.name}" if progress else False,
+    )
+    return model, scale, history
+
+
+def _trained_before(recipe, folder, split_checksum):
+    """The same of the row that was trained, its weights and history copied to this one's folder."""
+    source = folder.parent.parent / recipe.trained_as / folder.name
+    found = runs.read_run(source)
+    if found["split_checksum"] != split_checksum:
+        raise ValueError(
+            f"{source} holds a run on another split than {folder}: its test stacks may be among this one's training "
+            "stacks. Run both on one data set, into one folder."
+        )
+    model, scale = load_network(replace(recipe, name=recipe.trained_as), source)
+    for name in (training.BEST_WEIGHTS, training.HISTORY):
+        with written_whole(folder / name) as partial:
+            shutil.copyfile(source / name, partial)
+    return model, scale, read_rows(source / training.HISTORY)
 
 
 def open_run(recipe, records, split, folder, *, fold=0, seed=0):
