@@ -173,3 +173,43 @@ def test_what_a_frame_cannot_give_is_refused(changes, message):
 def test_unknown_augmentation_is_refused_with_the_known(recipe, known):
     with pytest.raises(ValueError, match=rf"one of {known}\. Received: 'mirror'"):
         replace(recipe, augmentation="mirror").batches(None, [0], None, 0, training=True)
+
+
+def disc_network(pixel_mm):
+    """Sees bright pixels of the middle slice as RV, and counts them."""
+
+    def answer(inputs):
+        bright = (inputs[..., 1] > 0.5).astype(np.float32)
+        mask = np.stack([1 - bright, bright, 0 * bright, 0 * bright], axis=-1)
+        return {"mask": mask, "areas_cm2": mask[..., 1:].sum((1, 2)) * pixel_mm**2 / 100}
+
+    return Network(answer)
+
+
+@pytest.mark.parametrize(("degrees", "zoom"), [(15.0, 1.0), (-30.0, 0.85), (0.0, 1.3), (90.0, 1.0)])
+def test_what_a_view_shows_is_taken_back_to_the_image(degrees, zoom):
+    rows, columns = np.mgrid[:64, :64]
+    disc = ((rows - 25) ** 2 + (columns - 38) ** 2 <= 13**2).astype(np.float32)  # off the middle
+    recipe = replace(SLICES, frame=Frame(64, 64, 2.0), views=((degrees, zoom),))
+    cache = SimpleNamespace(stacks=[{"image": disc[..., None]}], slice_mm=[10.0])
+    ((_, areas_cm2, shares),) = recipe.look([(disc_network(2.0), None)], cache, [0])
+    np.testing.assert_allclose(areas_cm2, [[disc.sum() * 0.04, 0, 0]], rtol=0.03)
+    assert np.abs(shares[0, ..., 1] - disc).mean() < 0.01
+    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
+
+
+def test_views_are_averaged():
+    cache = cache_of([3], (32, 32))
+    network = [(SLICES.network(0), None)]
+    views = ((0.0, 1.0), (20.0, 0.9))
+    both, *alone = (
+        next(replace(SLICES, views=chosen).look(network, cache, [0])) for chosen in (views, views[:1], views[1:])
+    )
+    for part in (1, 2):
+        np.testing.assert_allclose(both[part], np.mean([one[part] for one in alone], axis=0), atol=1e-4)
+
+
+def test_only_what_departs_is_named_in_a_run():
+    assert not {"views", "trained_as"} & set(SLICES.arguments())
+    arguments = replace(SLICES, views=((15.0, 1.0),), trained_as="before").arguments()
+    assert (arguments["views"], arguments["trained_as"]) == ([[15.0, 1.0]], "before")

@@ -1,6 +1,7 @@
 """Runs of both kinds of recipe on synthetic hearts: what they leave, and when they are refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -159,3 +160,31 @@ def test_data_are_known_by_their_subjects_and_spacings(hearts):
     assert described == running.describe_data(list(hearts)[::-1])
     assert described["num_stacks"] == 20
     assert described["digest"] != running.describe_data(list(hearts)[1:])["digest"]
+
+
+def test_a_row_measures_with_the_networks_of_another(slice_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", None)  # nothing is trained
+    shutil.copytree(slice_run["folder"], tmp_path / "slices" / "fold_1")
+    arguments = [slice_run[name] for name in ("cache", "split")]
+    same = replace(slice_run["recipe"], name="same", trained_as="slices")
+    rows = run(same, *arguments, tmp_path / "same" / "fold_1", fold=1, progress=False)
+    for again, before in zip(rows, slice_run["rows"], strict=True):
+        for name, value in before.items():
+            assert again[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-3))
+    record = runs.read_run(tmp_path / "same" / "fold_1")
+    assert (record["arguments"]["trained_as"], record["epochs_run"]) == ("slices", 1)
+    assert load_network(same, tmp_path / "same" / "fold_1")[0].count_params() == record["num_parameters"]
+    turned = replace(same, name="turned", views=((90.0, 1.0),))
+    other = run(turned, *arguments, tmp_path / "turned" / "fold_1", fold=1, progress=False)
+    assert any(row["LV_pred_ml"] != pytest.approx(before["LV_pred_ml"]) for row, before in zip(other, rows))
+
+
+def test_networks_of_another_row_must_be_there_and_of_the_same_split(slice_run, tmp_path):
+    recipe = replace(slice_run["recipe"], name="same", trained_as="slices")
+    arguments = [slice_run[name] for name in ("cache", "split")]
+    with pytest.raises(FileNotFoundError, match=r"no folder .*slices/fold_1"):
+        run(recipe, *arguments, tmp_path / "same" / "fold_1", fold=1, progress=False)
+    shutil.copytree(slice_run["folder"], tmp_path / "slices" / "fold_1")
+    other = {**slice_run["split"], "training": slice_run["split"]["test"], "test": slice_run["split"]["training"]}
+    with pytest.raises(ValueError, match=r"another split than .*same2/fold_1: its test stacks may be among"):
+        run(recipe, slice_run["cache"], other, tmp_path / "same2" / "fold_1", fold=1, progress=False)
