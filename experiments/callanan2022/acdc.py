@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.callanan2022.acdc_measures import prediction_rows
 from experiments.callanan2022.acdc_protocol import ARMS, PREDICTIONS, SMOKE, TAP, WEIGHTS, Protocol, folds_of, train
-from experiments.callanan2022.acdc_reporting import arm_row, comparisons, constant_row, table_lines
+from experiments.callanan2022.acdc_reporting import arm_row, comparisons, constant_row, table_lines, with_correction
 from hcreg import runs
 from hcreg.cardiac_volumes.running import read_stacks
 from hcreg.datasets import synthetic
@@ -138,7 +138,8 @@ def report(folder, options):
     table = [arm_row(arm, rows[arm], records[arm]) for arm in options.arms]
     table.append(constant_row(table[0]))
     first, *others = options.arms
-    tests = [test for other in others for test in comparisons(rows[first], rows[other], first, other)]
+    pairs = [test for other in others for test in comparisons(rows[first], rows[other], first, other)]
+    tests = with_correction(pairs)
     write_rows(saved / "acdc.csv", table)
     write_rows(saved / "acdc_tests.csv", tests)
     write_rows(saved / "acdc_predictions.csv", [{"arm": arm, **row} for arm in options.arms for row in rows[arm]])

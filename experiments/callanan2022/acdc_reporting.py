@@ -146,8 +146,8 @@ def comparisons(rows_a, rows_b, name_a, name_b):
     -------
     list of dict
         McNemar's exact test of right and wrong answers, Wilcoxon's signed-rank test of the patients' values in
-        `COMPARED`, each with a p-value and Holm's correction over all of them; and, without a test, the difference of
-        the two AUC with its bootstrap interval over patients.
+        `COMPARED`, each with a p-value; and, without a test, the difference of the two AUC with its bootstrap interval
+        over patients.
 
     Raises
     ------
@@ -176,8 +176,6 @@ def comparisons(rows_a, rows_b, name_a, name_b):
                 "p_value": found.p_value,
             }
         )
-    for test, corrected in zip(tests, statistics.holm([test["p_value"] for test in tests])):
-        test["p_value_holm"] = float(corrected)
     y_true, first = _columns(a, "diseased", "probability")
     (second,) = _columns(b, "probability")
     interval = statistics.bootstrap_interval(
@@ -188,6 +186,24 @@ def comparisons(rows_a, rows_b, name_a, name_b):
     tests.append({"measure": "auc", "test": "bootstrap interval", "num_patients": len(a), **aucs, **ends})
     columns = list(dict.fromkeys(name for test in tests for name in test))
     return [{"a": name_a, "b": name_b, **{name: test.get(name) for name in columns}} for test in tests]
+
+
+def with_correction(tests):
+    """Tests with Holm's correction over all of them, of whatever pair of arms.
+
+    Parameters
+    ----------
+    tests : list of dict
+        Of `comparisons`.
+
+    Returns
+    -------
+    list of dict
+        With ``p_value_holm``, None where there is no p-value.
+    """
+    tested = [test for test in tests if test["p_value"] is not None]
+    corrected = iter(statistics.holm([test["p_value"] for test in tested]) if tested else ())
+    return [{**test, "p_value_holm": None if test["p_value"] is None else float(next(corrected))} for test in tests]
 
 
 def mcnemar(correct_a, correct_b):
@@ -277,7 +293,7 @@ def table_lines(table, tests):
     table : list of dict
         Of `arm_row` and `constant_row`.
     tests : list of dict
-        Of `comparisons`.
+        Of `with_correction`.
 
     Returns
     -------
