@@ -58,8 +58,8 @@ COUNTING_AREAS = replace(
     loss={"areas_cm2": MeanAbsoluteError()},
     loss_weights={},
     crop_about="frame",
-    epochs=12,
-    patience=12,
+    epochs=8,
+    patience=8,
 )
 
 
