@@ -201,7 +201,7 @@ def test_committed_table_is_recomputed_from_the_committed_predictions(table, tmp
 
 def committed_volumes():
     root = Path(__file__).parents[2] / "experiments" / "zhang2021" / "results"
-    tables = (*root.glob("volumes*/table1*.csv"), *root.glob("volumes/volumes.csv"))
+    tables = (*root.glob("volumes*/table1*.csv"), *root.glob("volumes*/volumes.csv"))
     return sorted(path for path in tables if not path.stem.endswith(("_comparisons", "_fractions")))
 
 
