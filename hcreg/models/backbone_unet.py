@@ -97,7 +97,9 @@ def backbone_unet(
     >>> model.output_shape
     (None, 64, 96, 1)
     """
-    shape = check_input_shape(input_shape, may_vary=True, example=(224, 224, 3))
+    # both or neither: a width alone says nothing of what fits
+    may_vary = isinstance(input_shape, (tuple, list)) and tuple(input_shape[:2]) == (None, None)
+    shape = check_input_shape(input_shape, may_vary=may_vary, example=(224, 224, 3))
     name = name or f"{str(backbone).lower()}_unet"
     check_multiple(shape, 32, name)
     check_output(shape, classes, head, activation, name)
