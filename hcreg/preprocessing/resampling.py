@@ -142,8 +142,9 @@ def label_fractions(label_map, spacing_mm, shape, new_spacing_mm, offset_mm=(0.0
     Notes
     -----
     The volume of a structure, its shares times the voxel size, is kept to within 1 % where the structure lies inside
-    the new grid (of a small cavity of few slices, resampled along them too, 1.1 % was the worst that was found). Interpolating the class numbers themselves would make myocardium of the border between right ventricle
-    and left; rounding shares to labels loses thin walls.
+    the new grid (of a small cavity of few slices, resampled along them too, 1.1 % was the worst that was found).
+    Interpolating the class numbers themselves would make myocardium of the border between right ventricle and left;
+    rounding shares to labels loses thin walls.
     """
     classes = np.stack([label_map == label for label in range(1, NUM_CLASSES)], axis=-1)
     structures = resample(classes, spacing_mm, shape, new_spacing_mm, "zero", offset_mm)
