@@ -1,6 +1,5 @@
 """ACDC: short-axis cardiac MRI at end-diastole and end-systole with its three structures, read as downloaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,11 @@ from hcreg.datasets.acdc_folder import (
     split_folder,
 )
 from hcreg.datasets.acdc_info import FILE, read_info
-from hcreg.datasets.problems import Problem
+from hcreg.datasets.folder_dataset import FolderDataset
 from hcreg.preprocessing import cardiac, nifti
 
 # Table 9 of zhang2021biometrics.
 ABNORMAL_PATIENTS = ("patient019", "patient078", "patient079", "patient080", "patient093", "patient099")
-_MISSING = {"no folder", "no patients", "no Info.cfg", "no frame", "no label map"}
-_NUM_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class ACDCRecord:
         return cardiac.volumes_ml(volume.array, volume.spacing_mm)
 
 
-class ACDC(Sequence):
+class ACDC(FolderDataset):
     """The ACDC data set, from its folder as downloaded.
 
     Parameters
@@ -158,30 +155,16 @@ class ACDC(Sequence):
     .. [2] zhang2021biometrics, section 5 and Table 9.
     """
 
+    FOLDERS = FOLDERS
+    MISSING = frozenset({"no folder", "no patients", "no Info.cfg", "no frame", "no label map"})
+    _is_there = staticmethod(is_there)
+
     def __init__(self, root, split="train", strict=True, exclude_abnormal=False):
-        if split not in FOLDERS:
-            raise ValueError(f"split must be 'train' or 'test'. Received: {split!r}.")
-        self.root = Path(root)
-        self.split = split
         self.exclude_abnormal = exclude_abnormal
-        self._problems = []
-        self._records = self._read()
-        if strict and self._problems:
-            raise self._error()
-
-    def __len__(self):
-        return len(self._records)
-
-    def __getitem__(self, index):
-        return self._records[index]
+        super().__init__(root, split, strict)
 
     def __repr__(self):
         return f"ACDC({str(self.root)!r}, split={self.split!r}): {len(self.patients)} patients, {len(self)} volumes"
-
-    @property
-    def subjects(self):
-        """Subject ids in the order of the records."""
-        return [record.subject_id for record in self._records]
 
     @property
     def patients(self):
@@ -249,34 +232,6 @@ class ACDC(Sequence):
             if len(of_patient) == len(cardiac.PHASES) and None not in of_patient.values():
                 check_phases(*of_patient.values(), problems)
         return problems
-
-    @classmethod
-    def check_folder(cls, root, split=None, on_progress=None):
-        """List all that is wrong with a folder, however broken.
-
-        Parameters
-        ----------
-        root, on_progress
-            As above.
-        split : {"train", "test"}, optional
-            By default both, or the one of them that is there.
-
-        Returns
-        -------
-        list of Problem
-        """
-        splits = [split] if split else [name for name in FOLDERS if is_there(Path(root), name)] or ["train"]
-        return [p for name in splits for p in cls(root, name, strict=False).check(on_progress)]
-
-    def _error(self):
-        first = [problem for problem in self._problems if problem.kind == self._problems[0].kind]
-        lines = [str(problem) for problem in first[:_NUM_SHOWN]]
-        if len(self._problems) > len(lines):
-            lines.append(f"{len(self._problems)} problems in all; `hcreg check {self.root}` lists every one.")
-        return (FileNotFoundError if first[0].kind in _MISSING else ValueError)("\n".join(lines))
-
-    def _problem(self, path, kind, message):
-        self._problems.append(Problem(Path(path), message, kind))
 
     def _read(self):
         folder = split_folder(self.root, self.split)

@@ -1,9 +1,9 @@
 """HC18: 2-D ultrasound of the fetal head with its outline and circumference, read as downloaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hcreg.datasets.folder_dataset import FolderDataset
 from hcreg.datasets.hc18_annotations import ellipse_of_annotation
 from hcreg.datasets.hc18_folder import CSV_FILES, FOLDERS, NAME, base_folder, is_there, list_images, no_folder
 from hcreg.datasets.hc18_table import read_table
@@ -11,8 +11,6 @@ from hcreg.datasets.problems import Problem
 from hcreg.preprocessing.images import read_image, read_shape
 
 _LAST_EXAMINATION_OF_TRIMESTER = ((132, 1), (696, 2))
-_MISSING = {"no folder", "no CSV", "row without image", "image without annotation"}
-_NUM_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class HC18Record:
             raise ValueError(f"{self.annotation_path}: {error}") from error
 
 
-class HC18(Sequence):
+class HC18(FolderDataset):
     """The HC18 data set, from its folder as downloaded.
 
     Parameters
@@ -146,29 +144,12 @@ class HC18(Sequence):
     .. [1] heuvel2018hc18
     """
 
-    def __init__(self, root, split="train", strict=True):
-        if split not in FOLDERS:
-            raise ValueError(f"split must be 'train' or 'test'. Received: {split!r}.")
-        self.root = Path(root)
-        self.split = split
-        self._problems = []
-        self._records = self._read()
-        if strict and self._problems:
-            raise self._error()
-
-    def __len__(self):
-        return len(self._records)
-
-    def __getitem__(self, index):
-        return self._records[index]
+    FOLDERS = FOLDERS
+    MISSING = frozenset({"no folder", "no CSV", "row without image", "image without annotation"})
+    _is_there = staticmethod(is_there)
 
     def __repr__(self):
         return f"HC18({str(self.root)!r}, split={self.split!r}): {len(self)} images"
-
-    @property
-    def subjects(self):
-        """Subject ids in the order of the records."""
-        return [record.subject_id for record in self._records]
 
     @property
     def examinations(self):
@@ -197,34 +178,6 @@ class HC18(Sequence):
             if on_progress is not None:
                 on_progress(number, len(self._records))
         return problems
-
-    @classmethod
-    def check_folder(cls, root, split=None, on_progress=None):
-        """List all that is wrong with a folder, however broken.
-
-        Parameters
-        ----------
-        root, on_progress
-            As above.
-        split : {"train", "test"}, optional
-            By default both, or the one of them that is there.
-
-        Returns
-        -------
-        list of Problem
-        """
-        splits = [split] if split else [name for name in FOLDERS if is_there(Path(root), name)] or ["train"]
-        return [p for name in splits for p in cls(root, name, strict=False).check(on_progress)]
-
-    def _error(self):
-        first = [problem for problem in self._problems if problem.kind == self._problems[0].kind]
-        lines = [str(problem) for problem in first[:_NUM_SHOWN]]
-        if len(self._problems) > len(lines):
-            lines.append(f"{len(self._problems)} problems in all; `hcreg check {self.root}` lists every one.")
-        return (FileNotFoundError if first[0].kind in _MISSING else ValueError)("\n".join(lines))
-
-    def _problem(self, path, kind, message):
-        self._problems.append(Problem(Path(path), message, kind))
 
     def _read(self):
         base = base_folder(self.root, self.split)
