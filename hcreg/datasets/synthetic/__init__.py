@@ -14,7 +14,8 @@ from hcreg.datasets.synthetic.cardiac_mri_2d import (
     with_sex_label,
 )
 from hcreg.datasets.synthetic.cardiac_volumes_3d import cardiac_volumes
-from hcreg.datasets.synthetic.fetal_head_2d import fetal_head, is_synthetic
+from hcreg.datasets.synthetic.cohort import is_synthetic
+from hcreg.datasets.synthetic.fetal_head_2d import fetal_head
 
 __all__ = [
     "CLASSES",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hcreg.datasets.synthetic import cohort
 from hcreg.datasets.synthetic.cardiac_mri_anatomy import (
     CLASSES,
     FAT_LEVEL,
@@ -141,15 +142,15 @@ def cardiac_mri(num_images, experiment=1, seed=0, *, difference=1.0, marker="exp
     >>> bool((labelled == data.sex).all())
     True
     """
-    num_images = _checked_count(
-        "num_images", num_images, len(CLASSES), " There are 4 classes: ask for one image of each."
+    num_images = cohort.checked_count(
+        "num_images", num_images, len(CLASSES), reason="There are 4 classes: ask for one image of each."
     )
-    experiment = _checked_count("experiment", experiment, None)
+    experiment = cohort.checked_count("experiment", experiment, None)
     if experiment not in (1, 2):
         raise ValueError(
             f"experiment must be 1 (men's hearts are larger) or 2 (men's images are labelled). Received: {experiment}."
         )
-    seed = _checked_count("seed", seed, 0)
+    seed = cohort.checked_count("seed", seed, 0)
     difference = _checked_difference(difference)
     if not isinstance(marker, str):
         raise TypeError(
@@ -240,14 +241,6 @@ def with_sex_label(images, masks, present=True):
     images[_LABEL_BLOCK] = _LABEL_LEVEL if present else 0
     masks[_LABEL_BLOCK] = SEX_LABEL if present else 0
     return images, masks
-
-
-def _checked_count(name, value, low, reason=""):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number. Received: {value!r} of type {type(value).__name__}.")
-    if low is not None and value < low:
-        raise ValueError(f"{name} must be at least {low}. Received: {value}.{reason}")
-    return int(value)
 
 
 def _checked_difference(value):

@@ -1,16 +1,15 @@
 """Synthetic stacks of short-axis cardiac MRI with known volumes, written as ACDC writes them."""
 
-import contextlib
 import gzip
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
+from hcreg.datasets.synthetic import cohort
 from hcreg.datasets.synthetic.cardiac_volumes_anatomy import GROUPS, Heart, draw_heart
 from hcreg.datasets.synthetic.cardiac_volumes_image import (
     Placement,
@@ -19,10 +18,8 @@ from hcreg.datasets.synthetic.cardiac_volumes_image import (
     draw_look,
     draw_placement,
 )
-from hcreg.datasets.synthetic.fetal_head_2d import _STALE_S, COHORT_FILE, _checked_count, _claim, _is_there
-from hcreg.files import write_json, write_rows, write_text, written_whole
+from hcreg.files import write_rows, write_text, written_whole
 from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
-from hcreg.progress import progress_bar
 
 __all__ = ["cardiac_volumes"]
 
@@ -109,26 +106,27 @@ def cardiac_volumes(root, num_patients, seed, num_workers=None):
     .. [1] bernard2018acdc.
     """
     root = Path(root)
-    num_patients = _checked_count("num_patients", num_patients, 1, _MAX_PATIENTS)
-    seed = _checked_count("seed", seed, 0, None)
+    num_patients = cohort.checked_count("num_patients", num_patients, 1, _MAX_PATIENTS)
+    seed = cohort.checked_count("seed", seed, 0)
     if num_workers is None:
         num_workers = os.cpu_count() or 1
-    num_workers = _checked_count("num_workers", num_workers, 1, None)
+    num_workers = cohort.checked_count("num_workers", num_workers, 1)
     arguments = {
         "generator": "hcreg.datasets.synthetic.cardiac_volumes",
         "version": _VERSION,
         "num_patients": num_patients,
         "seed": seed,
     }
-    whole = _claim(root, arguments)
+    whole = cohort.claim(root, arguments)
     numbers = range(1, num_patients + 1)
     missing = [number for number in numbers if not _patient_is_there(root, number)]
-    if whole and not missing and _is_there(root / TRUE_VOLUMES_FILE):
+    if whole and not missing and cohort.is_there(root / TRUE_VOLUMES_FILE):
         return root
     patients = [_plan(number, seed) for number in numbers]
-    _draw_all(root, [patients[number - 1] for number in missing], num_workers)
+    unfinished = [patients[number - 1] for number in missing]
+    cohort.draw_all(partial(_draw_one, root), unfinished, num_workers, "synthetic cardiac volumes")
     write_rows(root / TRUE_VOLUMES_FILE, [row for patient in patients for row in _true_volumes(patient)])
-    write_json(root / COHORT_FILE, {**arguments, "complete": True})
+    cohort.complete(root, arguments)
     return root
 
 
@@ -161,7 +159,9 @@ def _patient_id(number):
 def _patient_is_there(root, number):
     """Whether all files of a patient are; Info.cfg is written last."""
     folder = root / "training" / _patient_id(number)
-    return _is_there(folder / "Info.cfg") and sum(map(_is_there, folder.glob("patient*.nii.gz"))) == 2 * len(PHASES)
+    return cohort.is_there(folder / "Info.cfg") and sum(
+        map(cohort.is_there, folder.glob("patient*.nii.gz"))
+    ) == 2 * len(PHASES)
 
 
 def _true_volumes(patient):
@@ -176,11 +176,6 @@ def _true_volumes(patient):
 
 def _draw_one(root, patient):
     folder = root / "training" / patient.patient_id
-    # Half-written files of a killed call. Young ones may belong to a call that runs beside this one.
-    for leftover in folder.glob(".*.part"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - leftover.stat().st_mtime > _STALE_S:
-                leftover.unlink()
     look_rng, *noise_rngs = np.random.default_rng(patient.seeds).spawn(1 + len(PHASES))
     look = draw_look(look_rng, patient.heart, patient.placement)
     for phase, ventricles, rng in zip(PHASES, (patient.heart.ed, patient.heart.es), noise_rngs, strict=True):
@@ -198,19 +193,5 @@ def _write_nifti(path, array, spacing_mm):
     volume.header.set_zooms(spacing_mm)
     # No time of writing: equal arrays shall be equal bytes.
     compressed = gzip.compress(volume.to_bytes(), compresslevel=1, mtime=0)
-    with written_whole(path) as partial:
-        partial.write_bytes(compressed)
-
-
-def _draw_all(root, patients, num_workers):
-    with progress_bar() as progress, ThreadPoolExecutor(num_workers) as pool:
-        task = progress.add_task("synthetic cardiac volumes", total=len(patients))
-        futures = [pool.submit(_draw_one, root, patient) for patient in patients]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                progress.advance(task)
-        except BaseException:
-            # Ctrl-C or a full disk: stop at the next patient instead of drawing all that are left.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(compressed)

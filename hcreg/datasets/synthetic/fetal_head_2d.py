@@ -1,32 +1,25 @@
 """Synthetic two-dimensional ultrasound of fetal heads, written as HC18 writes it."""
 
-import contextlib
 import math
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from hcreg.datasets.synthetic import cohort
 from hcreg.datasets.synthetic.fetal_head_anatomy import Anatomy, draw_anatomy
 from hcreg.datasets.synthetic.fetal_head_image import render
-from hcreg.files import read_json, write_json, write_rows, written_whole
+from hcreg.files import write_rows, written_whole
 from hcreg.geometry import Ellipse, ellipse_circumference
-from hcreg.progress import progress_bar
 
-__all__ = ["fetal_head", "is_synthetic"]
+__all__ = ["fetal_head"]
 
 # Raised whenever the same arguments give other bytes, so that an older folder is not taken for the same
 # cohort.
 _VERSION = 1
-
-COHORT_FILE = "cohort.json"
-
-# A temporary file older than this belongs to a call that was killed.
-_STALE_S = 60
 
 # First examination id of each trimester in HC18, and how many examinations it has.
 _TRIMESTERS = {1: (0, 133), 2: (133, 564), 3: (697, 109)}
@@ -55,20 +48,6 @@ class _Picture:
     @property
     def hc_mm(self):
         return self.head.circumference_px * self.pixel_size_mm
-
-
-def is_synthetic(root):
-    """Whether a folder in HC18's layout was drawn by `fetal_head`.
-
-    Parameters
-    ----------
-    root : path-like
-
-    Returns
-    -------
-    bool
-    """
-    return (Path(root) / COHORT_FILE).is_file()
 
 
 def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_workers=None):
@@ -123,12 +102,15 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
     .. [1] heuvel2018hc18.
     """
     root = Path(root)
-    num_examinations = _checked_count("num_examinations", num_examinations, 1, _NUM_EXAMINATIONS)
-    num_test_examinations = _checked_count("num_test_examinations", num_test_examinations, 0, _MAX_TEST_EXAMINATIONS)
-    seed = _checked_count("seed", seed, 0, None)
+    reason = "HC18's numbering has 806 examinations."
+    num_examinations = cohort.checked_count("num_examinations", num_examinations, 1, _NUM_EXAMINATIONS, reason)
+    num_test_examinations = cohort.checked_count(
+        "num_test_examinations", num_test_examinations, 0, _MAX_TEST_EXAMINATIONS
+    )
+    seed = cohort.checked_count("seed", seed, 0)
     if num_workers is None:
         num_workers = os.cpu_count() or 1
-    num_workers = _checked_count("num_workers", num_workers, 1, None)
+    num_workers = cohort.checked_count("num_workers", num_workers, 1)
     arguments = {
         "generator": "hcreg.datasets.synthetic.fetal_head",
         "version": _VERSION,
@@ -136,67 +118,21 @@ def fetal_head(root, num_examinations, seed, num_test_examinations=0, num_worker
         "seed": seed,
         "num_test_examinations": num_test_examinations,
     }
-    whole = _claim(root, arguments)
+    whole = cohort.claim(root, arguments)
     trimesters = _trimester_sequence(num_examinations)
     pictures = []
     for examination_id, trimester in sorted(trimesters):
         pictures += _plan("training_set", examination_id, trimester, [seed, examination_id])
     for number, (_, trimester) in enumerate(_trimester_sequence(num_test_examinations)):
         pictures += _plan("test_set", number, trimester, [seed, _NUM_EXAMINATIONS + number])[:1]
-    missing = [picture for picture in pictures if not all(_is_there(path) for path in _paths(root, picture))]
-    if whole and not missing and all(_is_there(root / name) for name in _tables(pictures)):
+    missing = [picture for picture in pictures if not all(cohort.is_there(path) for path in _paths(root, picture))]
+    if whole and not missing and all(cohort.is_there(root / name) for name in _tables(pictures)):
         return root
-    _draw_all(root, missing, num_workers)
+    cohort.draw_all(partial(_draw_one, root), missing, num_workers, "synthetic fetal heads")
     for name, rows in _tables(pictures).items():
         write_rows(root / name, rows)
-    write_json(root / COHORT_FILE, {**arguments, "complete": True})
+    cohort.complete(root, arguments)
     return root
-
-
-def _checked_count(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number. Received: {value!r} of type {type(value).__name__}.")
-    if value < low or (high is not None and value > high):
-        limits = f"at least {low}" if high is None else f"between {low} and {high}"
-        reason = " HC18's numbering has 806 examinations." if high == _NUM_EXAMINATIONS else ""
-        raise ValueError(f"{name} must be {limits}. Received: {value}.{reason}")
-    return int(value)
-
-
-def _claim(root, arguments):
-    """Make sure that `root` is this cohort's folder; return whether the cohort is marked complete."""
-    record = root / COHORT_FILE
-    if record.is_file():
-        found = read_json(record)
-        found = found if isinstance(found, dict) else {}
-        other = [
-            f"{name} is {found.get(name)!r} there and {value!r} here"
-            for name, value in arguments.items()
-            if found.get(name) != value
-        ]
-        if other:
-            raise ValueError(
-                f"{root} holds another synthetic cohort: {'; '.join(other)} ({record}). "
-                "Give another folder, or remove this one first."
-            )
-        # Half-written files of a killed call. Young ones may belong to a call that runs beside this one.
-        for leftover in [*root.glob(".*.part"), *root.glob("*/.*.part")]:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - leftover.stat().st_mtime > _STALE_S:
-                    leftover.unlink()
-        return found.get("complete") is True
-    if root.exists() and not root.is_dir():
-        raise FileExistsError(f"{root} should be a folder to write the cohort into, but is a file. Give another path.")
-    if root.is_dir():
-        foreign = sorted(path.name for path in root.iterdir() if not path.match(".cohort.json.*.part"))
-        if foreign:
-            raise FileExistsError(
-                f"{root} is not empty and holds no cohort.json of a synthetic cohort (it has {foreign[0]}"
-                f"{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}); nothing was written. "
-                "Give an empty or a new folder."
-            )
-    write_json(record, {**arguments, "complete": False})
-    return False
 
 
 def _trimester_sequence(num_examinations):
@@ -276,10 +212,6 @@ def _paths(root, picture):
     return [image, image.with_name(f"{picture.stem}_Annotation.png")]
 
 
-def _is_there(path):
-    return path.is_file() and path.stat().st_size > 0
-
-
 def _tables(pictures):
     """Rows of each CSV file by its name."""
     train, test = [], []
@@ -297,21 +229,5 @@ def _draw_one(root, picture):
     pixels = [_render(picture)] if picture.folder == "test_set" else [_render(picture), _annotate(picture)]
     for path, array in zip(_paths(root, picture), pixels, strict=True):
         encoded = cv2.imencode(".png", array)[1]
-        with written_whole(path) as partial:
-            partial.write_bytes(encoded.tobytes())
-
-
-def _draw_all(root, pictures, num_workers):
-    # Threads: nearly all the time is spent in NumPy and OpenCV, which let other threads run; and unlike
-    # processes they need no guard in the caller's script.
-    with progress_bar() as progress, ThreadPoolExecutor(num_workers) as pool:
-        task = progress.add_task("synthetic fetal heads", total=len(pictures))
-        futures = [pool.submit(_draw_one, root, picture) for picture in pictures]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                progress.advance(task)
-        except BaseException:
-            # Ctrl-C or a full disk: stop at the next image instead of drawing all that are left.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        with written_whole(path) as unfinished:
+            unfinished.write_bytes(encoded.tobytes())
