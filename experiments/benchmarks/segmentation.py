@@ -17,17 +17,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from experiments.benchmarks import torch_peer
 from experiments.benchmarks.common import save, seconds_of
-from experiments.benchmarks.torch_peer import TorchPeer
+from experiments.benchmarks.torch_peer import CHECKED_SAMPLES, CHECKED_STEPS, TorchPeer, nudge, weights_of
 from hcreg import losses, models
 from hcreg.geometry import Ellipse
 
 PEER = Path(__file__).parent / "peers" / "unet_torch.py"
 GOAL = 0.9
-LARGEST_DIFFERENCE = 1e-4
 LARGEST_LOSS_DIFFERENCE = 1e-2  # Keras does not correct Adam's epsilon for the bias of the first steps, PyTorch does
 STEPS_PER_TURN = 2
-CHECKED_STEPS, CHECKED_IMAGES = 3, 2
 DROPOUT_RATE = 0.5
 
 
@@ -59,25 +58,6 @@ class Peer(TorchPeer):
         return self.array(variant, "mask")
 
 
-def weights_of(model):
-    """All weights of a network by the names of layer and variable.
-
-    Parameters
-    ----------
-    model : keras.Model
-
-    Returns
-    -------
-    dict of str ("layer/variable") to ndarray
-    """
-    return {
-        f"{layer.name}/{weight.name}": np.asarray(weight)
-        for layer in model.layers
-        for weight in layer.weights
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.BatchNormalization)
-    }
-
-
 def built(input_shape, **arguments):
     """A compiled `unet` of which no weight has a value that hides a mistake, such as a bias of 0.
 
@@ -92,11 +72,7 @@ def built(input_shape, **arguments):
     keras.Model
     """
     model = models.unet(input_shape=input_shape, seed=0, **arguments)
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        for weight in layer.weights:
-            if len(weight.shape) == 1:
-                weight.assign(np.asarray(weight) + rng.uniform(-0.1, 0.1, weight.shape))
+    nudge(model)
     loss = {"mask": losses.Dice(), "hc_fraction": losses.RelativeError()}
     model.compile(keras.optimizers.Adam(1e-3), loss if arguments.get("head") == "ellipse" else losses.Dice())
     return model
@@ -142,7 +118,7 @@ def first_losses(input_shape, images, masks):
     list of float
     """
     model = built(input_shape, dropout_rate=0.0)
-    few = images[:CHECKED_IMAGES], masks[:CHECKED_IMAGES]
+    few = images[:CHECKED_SAMPLES], masks[:CHECKED_SAMPLES]
     return [float(model.train_on_batch(*few)) for _ in range(CHECKED_STEPS)]
 
 
@@ -169,18 +145,17 @@ def require_same_network(model, peer, images, ours, variant):
     AssertionError
         If it is not the same network, loss and optimiser: a ratio of their times would mean nothing.
     """
-    counted = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    if peer.about["parameters"] != counted:
-        raise AssertionError(f"unet() has {counted} parameters, PyTorch's network {peer.about['parameters']}.")
-    difference = float(np.abs(peer.mask(variant) - model.predict_on_batch(images)).max())
-    if not difference <= LARGEST_DIFFERENCE:
-        raise AssertionError(f"PyTorch's masks ({variant}) differ from unet()'s by {difference:.2g}.")
-    theirs = peer.ask(variant, "losses", repeats=CHECKED_STEPS, batch=CHECKED_IMAGES)
-    if not (np.isclose(ours[0], theirs[0], rtol=1e-4) and np.allclose(ours, theirs, rtol=LARGEST_LOSS_DIFFERENCE)):
-        raise AssertionError(
-            f"losses of the first steps differ: {ours} with unet(), {theirs} with PyTorch ({variant})."
-        )
-    return difference
+    return torch_peer.require_same_network(
+        model,
+        peer,
+        variant,
+        images,
+        found=peer.mask(variant),
+        ours=ours,
+        name="unet",
+        what="masks",
+        tolerance=LARGEST_LOSS_DIFFERENCE,
+    )
 
 
 def compare(input_shape, options, folder):

@@ -1,10 +1,14 @@
-"""A network of PyTorch in a process of its own, whose steps are timed on request."""
+"""A network of PyTorch in a process of its own, whose steps are timed on request; and whether it is the same one."""
 
 import json
 import subprocess
 from pathlib import Path
 
+import keras
 import numpy as np
+
+LARGEST_DIFFERENCE = 1e-4
+CHECKED_STEPS, CHECKED_SAMPLES = 3, 2
 
 
 class TorchPeer:
@@ -91,3 +95,79 @@ class TorchPeer:
             f"the process of PyTorch ended: {' '.join(last) or 'without a word'}. --torch-python needs a Python with "
             "PyTorch and NumPy: python -m venv ENVIRONMENT; ENVIRONMENT/bin/pip install torch==2.13.0 numpy."
         )
+
+
+def weights_of(model):
+    """All weights of a network by the names of layer and variable.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    dict of str ("layer/variable") to ndarray
+    """
+    return {
+        f"{layer.name}/{weight.name}": np.asarray(weight)
+        for layer in model.layers
+        for weight in layer.weights
+        if not isinstance(layer, keras.layers.Dropout)  # it has a seed
+    }
+
+
+def nudge(model):
+    """Leave no weight at a value that hides a mistake, such as a bias of 0.
+
+    Parameters
+    ----------
+    model : keras.Model
+    """
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if len(weight.shape) == 1 and not isinstance(layer, keras.layers.Dropout):
+                weight.assign(np.asarray(weight) + rng.uniform(-0.1, 0.1, weight.shape))
+
+
+def require_same_network(model, peer, variant, inputs, *, found, ours, name, what, tolerance):
+    """Refuse to compare two networks that are not the same: parameters, output, and losses of the first steps.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Whose weights the peer has.
+    peer : TorchPeer
+    variant : str
+    inputs : ndarray
+    found : ndarray
+        What the peer's network makes of them.
+    ours : list of float
+        Losses of `CHECKED_STEPS` steps on the first `CHECKED_SAMPLES` inputs, without dropout.
+    name, what : str
+        Of the builder and of its output, for messages.
+    tolerance : float
+        Of the losses after the first, relative.
+
+    Returns
+    -------
+    float
+        Largest difference of the outputs.
+
+    Raises
+    ------
+    AssertionError
+        A ratio of their times would mean nothing.
+    """
+    counted = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    if peer.about["parameters"] != counted:
+        raise AssertionError(f"{name}() has {counted} parameters, PyTorch's network {peer.about['parameters']}.")
+    difference = float(np.abs(found - model.predict_on_batch(inputs)).max())
+    if not difference <= LARGEST_DIFFERENCE:
+        raise AssertionError(f"PyTorch's {what} ({variant}) differ from {name}()'s by {difference:.2g}.")
+    theirs = peer.ask(variant, "losses", repeats=CHECKED_STEPS, batch=CHECKED_SAMPLES)
+    if not (np.isclose(ours[0], theirs[0], rtol=1e-4) and np.allclose(ours, theirs, rtol=tolerance)):
+        raise AssertionError(
+            f"losses of the first steps differ: {ours} with {name}(), {theirs} with PyTorch ({variant})."
+        )
+    return difference

@@ -18,8 +18,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from experiments.benchmarks import torch_peer
 from experiments.benchmarks.common import in_turns, save, seconds_of
-from experiments.benchmarks.torch_peer import TorchPeer
+from experiments.benchmarks.torch_peer import CHECKED_SAMPLES, CHECKED_STEPS, TorchPeer, nudge, weights_of
 from hcreg import models
 from hcreg.cardiac_volumes.recipes import SLICE_FRAME
 from hcreg.datasets import synthetic
@@ -33,11 +34,9 @@ PATIENTS_GOAL = 50.0
 LOADING_GOAL = 10.0
 LOADING_ROUNDS = 3
 PREPARATIONS = {"frame in mm": FramePreparation(SLICE_FRAME), "the paper's crop": PaperPreparation()}
-LARGEST_DIFFERENCE = 1e-4
 # The first steps are wild: losses of 11, 28,000 and 850 at 224 x 224 x 9. Besides, Keras does not correct Adam's
 # epsilon for the bias of the first steps, PyTorch does.
 LARGEST_LOSS_DIFFERENCE = 1.5e-2
-CHECKED_STEPS, CHECKED_STACKS = 3, 2
 DROPOUT_RATE = 0.5
 
 
@@ -70,25 +69,6 @@ class Peer(TorchPeer):
         return self.array(variant, "output")
 
 
-def weights_of(model):
-    """All weights of a network by the names of layer and variable.
-
-    Parameters
-    ----------
-    model : keras.Model
-
-    Returns
-    -------
-    dict of str ("layer/variable") to ndarray
-    """
-    return {
-        f"{layer.name}/{weight.name}": np.asarray(weight)
-        for layer in model.layers
-        for weight in layer.weights
-        if not isinstance(layer, keras.layers.Dropout)  # it has a seed
-    }
-
-
 def built(input_shape, dropout_rate=DROPOUT_RATE):
     """A compiled `vgg3d` of which no weight has a value that hides a mistake, such as a bias of 0.
 
@@ -102,11 +82,7 @@ def built(input_shape, dropout_rate=DROPOUT_RATE):
     keras.Model
     """
     model = models.vgg3d(input_shape=input_shape, dropout_rate=dropout_rate, seed=0)
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        for weight in layer.weights:
-            if len(weight.shape) == 1 and not isinstance(layer, keras.layers.Dropout):
-                weight.assign(np.asarray(weight) + rng.uniform(-0.1, 0.1, weight.shape))
+    nudge(model)
     model.compile(keras.optimizers.Adam(1e-3), "mse")
     return model
 
@@ -144,7 +120,7 @@ def first_losses(input_shape, stacks, volumes):
     list of float
     """
     fresh = built(input_shape, dropout_rate=0.0)
-    few = stacks[:CHECKED_STACKS], volumes[:CHECKED_STACKS]
+    few = stacks[:CHECKED_SAMPLES], volumes[:CHECKED_SAMPLES]
     return [float(fresh.train_on_batch(*few)) for _ in range(CHECKED_STEPS)]
 
 
@@ -169,18 +145,17 @@ def require_same_network(model, peer, stacks, ours, variant):
     ------
     AssertionError
     """
-    counted = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    if peer.about["parameters"] != counted:
-        raise AssertionError(f"vgg3d() has {counted} parameters, PyTorch's network {peer.about['parameters']}.")
-    difference = float(np.abs(peer.output(variant) - model.predict_on_batch(stacks)).max())
-    if not difference <= LARGEST_DIFFERENCE:
-        raise AssertionError(f"PyTorch's volumes ({variant}) differ from vgg3d()'s by {difference:.2g}.")
-    theirs = peer.ask(variant, "losses", repeats=CHECKED_STEPS, batch=CHECKED_STACKS)
-    if not (np.isclose(ours[0], theirs[0], rtol=1e-4) and np.allclose(ours, theirs, rtol=LARGEST_LOSS_DIFFERENCE)):
-        raise AssertionError(
-            f"losses of the first steps differ: {ours} with vgg3d(), {theirs} with PyTorch ({variant})."
-        )
-    return difference
+    return torch_peer.require_same_network(
+        model,
+        peer,
+        variant,
+        stacks,
+        found=peer.output(variant),
+        ours=ours,
+        name="vgg3d",
+        what="volumes",
+        tolerance=LARGEST_LOSS_DIFFERENCE,
+    )
 
 
 def against_pytorch(input_shape, options, folder):

@@ -24,22 +24,20 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
         ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``tensorboard``.
     """
     from hcreg import head_circumference
+    from hcreg.datasets import synthetic
     from hcreg.datasets.batches import read_images
 
-    recipes = [adapted(_made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
-    check_weights(recipes)
-    if options.smoke:
-        from hcreg.datasets import synthetic
-
-        data = options.out / "data"
-        synthetic.fetal_head(data, SMOKE_EXAMINATIONS, options.seed)
-    elif options.data is None:
-        raise ValueError("run needs --data, the HC18 folder as downloaded (or --smoke, for synthetic images).")
-    else:
-        data = options.data
-    dataset = read_dataset(data)
-    splits = splits_of(dataset, seed=options.seed)
-    check_folds(script, folds, splits)
+    recipes, dataset, splits = prepared(
+        script,
+        recipes,
+        splits_of,
+        folds,
+        options,
+        read_dataset,
+        made_small=_made_small,
+        draw=lambda root: synthetic.fetal_head(root, SMOKE_EXAMINATIONS, options.seed),
+        needed="the HC18 folder as downloaded (or --smoke, for synthetic images)",
+    )
     cache = None
     for recipe in sorted(recipes, key=lambda recipe: recipe.input_shape[:2]):
         if cache is None or cache.input_shape != recipe.input_shape[:2]:
@@ -67,6 +65,38 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
                 f"(constant {summary['constant_mae_mm']:.1f} mm)",
                 flush=True,
             )
+
+
+def prepared(script, recipes, splits_of, folds, options, read_dataset, *, made_small, draw, needed):
+    """Recipes as the command line has them, the data set and its folds; all that can be refused before training is.
+
+    Parameters
+    ----------
+    script, recipes, splits_of, folds, options, read_dataset
+        As of `run_table`.
+    made_small : callable
+        Of a recipe, for ``--smoke``.
+    draw : callable
+        ``draw(root)`` writes the synthetic data of ``--smoke``.
+    needed : str
+        What ``--data`` should have been.
+
+    Returns
+    -------
+    recipes : list of Recipe
+    dataset : sequence of records
+    splits : list of dict
+    """
+    recipes = [adapted(made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
+    check_weights(recipes)
+    if options.smoke:
+        draw(options.out / "data")
+    elif options.data is None:
+        raise ValueError(f"run needs --data, {needed}.")
+    dataset = read_dataset(options.out / "data" if options.smoke else options.data)
+    splits = splits_of(dataset, seed=options.seed)
+    check_folds(script, folds, splits)
+    return recipes, dataset, splits
 
 
 def check_folds(script, folds, splits):

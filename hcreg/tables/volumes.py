@@ -17,7 +17,7 @@ from hcreg.preprocessing.volumes import Frame
 from hcreg.tables.comparing import aligned
 from hcreg.tables.reading import departures, read_table
 from hcreg.tables.reporting import copy_record
-from hcreg.tables.running import adapted, check_folds, check_weights
+from hcreg.tables.running import prepared
 
 CONSTANT = "mean of the training part"
 SMOKE_PATIENTS = 10
@@ -79,20 +79,19 @@ def run_volumes(script, recipes, splits_of, folds, options, read_dataset):
     -----
     Prepared stacks are kept in ``stacks`` below the table's folder: patients' images, as the originals are.
     """
-    recipes = [adapted(_made_small(recipe) if options.smoke else recipe, options) for recipe in recipes]
-    check_weights(recipes)
-    if options.smoke:
-        from hcreg.datasets import synthetic
+    from hcreg.datasets import synthetic
 
-        data = options.out / "data"
-        synthetic.cardiac_volumes(data, SMOKE_PATIENTS, options.seed)
-    elif options.data is None:
-        raise ValueError("run needs --data, the ACDC folder as downloaded (or --smoke, for synthetic hearts).")
-    else:
-        data = options.data
-    dataset = read_dataset(data)
-    splits = splits_of(dataset, seed=options.seed)
-    check_folds(script, folds, splits)
+    recipes, dataset, splits = prepared(
+        script,
+        recipes,
+        splits_of,
+        folds,
+        options,
+        read_dataset,
+        made_small=_made_small,
+        draw=lambda root: synthetic.cardiac_volumes(root, SMOKE_PATIENTS, options.seed),
+        needed="the ACDC folder as downloaded (or --smoke, for synthetic hearts)",
+    )
     cache = None
     for recipe in sorted(recipes, key=lambda recipe: repr(recipe.preparation)):
         if cache is None or cache.prepare != recipe.preparation:
