@@ -346,6 +346,20 @@ def seed_everything(seed):
         tf.config.experimental.enable_op_determinism()
 
 
+def fresh_session(seed):
+    """Begin anew: no layers' names of before, every random number from the seed, the precision as it is.
+
+    Parameters
+    ----------
+    seed : int
+        See `seed_everything`.
+    """
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session()  # forgets the seed and the precision too
+    keras.config.set_dtype_policy(policy)
+    seed_everything(seed)
+
+
 def has_accelerator():
     """Whether this process sees more than the CPU.
 

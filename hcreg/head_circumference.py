@@ -15,6 +15,7 @@ from hcreg.datasets import splits, synthetic
 from hcreg.datasets.batches import Batches
 from hcreg.files import read_rows, write_rows
 from hcreg.preprocessing.frames import REFERENCE_SHAPE
+from hcreg.recipe_arguments import described_builder, described_loss
 
 # name -> spatial transform, grey-value transforms
 AUGMENTATIONS = {
@@ -91,14 +92,10 @@ class Recipe:
         -------
         dict of JSON values
         """
-        build_arguments = dict(self.build_arguments)
-        if build_arguments.get("weights") not in (None, "imagenet"):
-            build_arguments["weights"] = Path(build_arguments["weights"]).name  # where it lay does not matter
         arguments = {
             "row": self.name,
-            "builder": self.build.__name__,
-            "build_arguments": build_arguments,
-            "loss": _described(self.loss),
+            **described_builder(self.build, self.build_arguments),
+            "loss": described_loss(self.loss),
             "input_shape": list(self.input_shape),
             "normalisation": self.normalisation,
             "augmentation": self.augmentation,
@@ -111,13 +108,6 @@ class Recipe:
         if self.loss_weights:
             arguments["loss_weights"] = self.loss_weights
         return arguments
-
-
-def _described(loss):
-    if isinstance(loss, dict):
-        return {output: _described(item) for output, item in loss.items()}
-    serialized = keras.saving.serialize_keras_object(loss)
-    return {"name": serialized["class_name"], **serialized["config"]}
 
 
 def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
@@ -152,10 +142,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     if recipe.augmentation not in AUGMENTATIONS:
         raise ValueError(f"An augmentation is one of {', '.join(AUGMENTATIONS)}. Received: {recipe.augmentation!r}.")
     started = time.perf_counter()
-    policy = keras.config.dtype_policy()
-    keras.utils.clear_session()  # forgets the seed and the precision too
-    keras.config.set_dtype_policy(policy)
-    backend.seed_everything(seed)
+    backend.fresh_session(seed)
     parts = {part: cache.index_of(split[part]) for part in ("training", "validation", "test")}
     model = recipe.build(input_shape=recipe.input_shape, seed=seed * 1000 + fold, **recipe.build_arguments)
     targets = training.outputs_of(model)

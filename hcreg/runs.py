@@ -48,10 +48,10 @@ def open_run(folder, arguments, split):
                 "test images may be among your training images. "
                 "Name another output folder (--output, --out), or remove this one."
             )
-        differences = _differences(record["arguments"], arguments)
-        if differences:
+        unlike = differences(record["arguments"], arguments)
+        if unlike:
             raise ValueError(
-                f"{folder} holds a run of other arguments: {'; '.join(differences)}. "
+                f"{folder} holds a run of other arguments: {'; '.join(unlike)}. "
                 "Use the same arguments to go on with it, name another output folder (--output, --out), or "
                 "remove this one."
             )
@@ -139,12 +139,28 @@ def find_run(folder):
     return folder
 
 
-def _differences(before, now, prefix=""):
+def differences(before, now, besides=(), prefix=""):
+    """In words, where two runs' arguments differ.
+
+    Parameters
+    ----------
+    before, now : dict of JSON values
+    besides : sequence of str
+        Names that may differ, of nested ones with a dot: ``build_arguments.weights``.
+    prefix : str
+        Of the names, for nested dicts.
+
+    Returns
+    -------
+    list of str
+    """
     found = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
+        if f"{prefix}{name}" in besides:
+            continue
         if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{name}.")
+            found += differences(old, new, besides, f"{prefix}{name}.")
         elif old != new:
             found.append(f"{prefix}{name} was {old!r} and is now {new!r}")
     return found

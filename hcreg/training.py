@@ -66,7 +66,7 @@ def fit(
     patience : int
         Stop when so many epochs have gone by since the lowest validation loss.
     target_scale_px : float, reference px
-        Turns the mean absolute error of the history into pixels.
+        Turns the mean absolute error of the history into pixels; not looked at where `shown` is given.
     shown : dict of str to (str, float), optional
         What the history shows beside the losses: Keras's name of a metric (``mae``, or ``mask_dice_score`` where there
         are several outputs) to its column and a factor. By default those of a head circumference and of a mask.
@@ -112,9 +112,9 @@ def fit(
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         with contextlib.ExitStack() as stack:
             if progress:
-                shown = _EpochProgress(keeper, epochs, training.num_batches, progress)
-                stack.callback(shown.close)
-                callbacks.append(shown)
+                bar = _EpochProgress(keeper, epochs, training.num_batches, progress)
+                stack.callback(bar.close)
+                callbacks.append(bar)
             model.fit(
                 _Endless(training, first_epoch=len(keeper.history)),
                 steps_per_epoch=training.num_batches,

@@ -22,7 +22,7 @@ LAYERS = (
     {"augmentation", "layers", "losses", "metrics", "preprocessing", "provenance", "statistics"},
     {"datasets", "mask_measures", "models"},
     {"plotting"},
-    {"analyzers", "evaluation", "runs", "training", "tuning"},
+    {"analyzers", "evaluation", "recipe_arguments", "runs", "training", "tuning"},
     {"cardiac_volumes", "head_circumference"},
     {"measurement", "report"},
     {"explanation"},

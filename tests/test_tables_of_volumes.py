@@ -15,9 +15,9 @@ from hcreg.tables.volumes import VolumeLayout, compare_volumes, format_lines, re
 
 TEXT = ("row", "structure", "phase", "route", "other_row")
 NUM_PATIENTS = 6
-STACKS = StackRecipe("stacks", models.vgg2d, keras.losses.MeanAbsoluteError(), paper={"LV_ED_mae_ml": 16.0})
+STACKS = StackRecipe("stacks", models.vgg2d, keras.losses.MeanAbsoluteError())
 SLICES = SliceRecipe("slices", models.unet, {"mask": keras.losses.MeanSquaredError()})
-TOTAL = replace(STACKS, name="total", build_arguments={"variant": "single_label"}, paper={})
+TOTAL = replace(STACKS, name="total", build_arguments={"variant": "single_label"})
 
 
 def rows_of(error_ml, mask_error_ml=None, dice=0.9):
@@ -97,16 +97,6 @@ def test_lines_are_of_each_row_route_structure_and_phase(runs_folder, tmp_path, 
     assert "ejection fraction" not in printed
 
 
-def test_paper_stands_beside_its_row_and_nowhere_else(runs_folder, capsys):
-    report(runs_folder)
-    lines = [line.split() for line in capsys.readouterr().out.split("\n\n")[0].split("\n")]
-    assert lines[0][-4:] == ["paper", "ours", "-", "paper"]
-    printed = {tuple(cells[:3]): cells[-2:] for cells in lines[1:]}
-    assert printed["stacks", "LV", "ED"] == ["16", "-8.0"]
-    assert printed["stacks", "LV", "ES"] == ["-", "-"]
-    assert printed["slices", "LV", "ED"] == ["-", "-"]
-
-
 def test_saved_table_is_recomputed_from_the_saved_records(runs_folder, tmp_path, capsys):
     saved = tmp_path / "saved"
     layout = VolumeLayout(fractions=True)
@@ -179,13 +169,6 @@ def test_missing_and_unfinished_runs_are_all_named(runs_folder, capsys):
 def test_a_row_made_otherwise_than_stated_is_noted(runs_folder, capsys):
     assert report(runs_folder, recipes=(replace(STACKS, epochs=7),)) == 0
     assert "note: stacks was made with epochs 100; its row says 7" in capsys.readouterr().out
-
-
-def test_only_rows_that_are_kept_count(runs_folder, tmp_path):
-    layout = VolumeLayout(keep=lambda row: row["patient_id"] != "patient005")
-    report(runs_folder, "--save", str(tmp_path), layout=layout)
-    lines = read_rows(tmp_path / "table10.csv", text=TEXT)
-    assert line_of(lines, "stacks", "LV", "both")["num_subjects"] == 10
 
 
 def test_figures_get_all_predictions_and_are_named(runs_folder, tmp_path, capsys):

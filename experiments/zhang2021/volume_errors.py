@@ -4,8 +4,8 @@ python -m experiments.zhang2021.volume_errors run --data ACDC --runs runs/zhang2
 python -m experiments.zhang2021.volume_errors report --save experiments/zhang2021/results/volumes
 
 ``run`` measures the test stacks of each fold slice by slice and keeps true and predicted areas; ``report`` computes the
-errors of the volumes again as if the network had known something of the truth: where a structure begins and ends, or
-also the area of its basal slice.
+errors of the volumes again as if the network had known something of the truth: the area of a structure's most basal
+slice, where it begins and ends, or both.
 """
 
 import argparse
@@ -22,13 +22,15 @@ from hcreg.datasets.splits import read_split
 from hcreg.datasets.volume_batches import SliceBatches
 from hcreg.files import read_rows, write_rows
 from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
+from hcreg.runs import read_run
 from hcreg.tables.comparing import aligned
 
 SLICES = "slices.csv"
 KNOWN = {
     "nothing": "nothing of the truth",
-    "extent": "in which slices the structure lies",
-    "base": "that, and the area of its most basal slice",
+    "base": "the area of its most basal slice",
+    "extent": "in which slices it lies",
+    "both": "both",
 }
 
 
@@ -87,7 +89,8 @@ def slice_rows(folder, dataset):
     folds = FoldNetworks(folder, [COUNTING])
     cache = read_stacks(dataset, folds.recipe.preparation)
     rows = []
-    for fold, (path, network) in enumerate(zip(folds.folders, folds.networks, strict=True)):
+    for path, network in zip(folds.folders, folds.networks, strict=True):
+        fold = read_run(path)["arguments"]["fold"]
         indices = cache.index_of(read_split(path / "split.csv")["test"])
         for index, pred_cm2, _ in folds.recipe.look([network], cache, indices):
             record = cache.records[index]
@@ -132,9 +135,9 @@ def _error_ml(stack, name, known):
     stack = sorted(stack, key=lambda row: row["slice"])
     true, pred = (np.array([row[f"{name}_{kind}_cm2"] for row in stack]) for kind in ("true", "pred"))
     there = np.flatnonzero(true > 0)
-    if known != "nothing":
+    if known in ("extent", "both"):
         pred = np.where(true > 0, pred, 0.0)
-    if known == "base" and there.size:
+    if known in ("base", "both") and there.size:
         pred[there[0]] = true[there[0]]
     return float((pred - true).sum() * stack[0]["slice_mm"] / 10)
 

@@ -97,6 +97,11 @@ def predict(arguments):
         seen = [record for record in dataset if record.subject_id in networks.subjects]
         if options.unseen:
             dataset = [record for record in dataset if record.subject_id not in networks.subjects]
+            if not dataset:
+                raise ValueError(
+                    f"every stack of {options.data} bears the name of one that the networks were trained on or chosen "
+                    "by. Without --unseen they are measured all the same."
+                )
         started = time.perf_counter()
         rows = networks.measure(dataset)
         seconds = time.perf_counter() - started

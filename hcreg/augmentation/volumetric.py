@@ -12,6 +12,7 @@ import numpy as np
 
 from hcreg.augmentation.spatial import Chain, HorizontalFlip, Rotation, Scaling, Translation
 
+PAPER_SIZE = (224, 224)  # of the input of zhang2021biometrics, in pixels
 _CHANNELS_AT_ONCE = 4  # what OpenCV warps with a border value for each channel
 
 
@@ -406,25 +407,27 @@ class MRIContrast:
         return changed + np.float32(parameters["noise_sd"]) * noise
 
 
-def zhang2021_volume_augmentation():
-    """The in-plane transforms of zhang2021biometrics, section 5: flip, and shifts of up to 5 pixels.
-
-    Returns
-    -------
-    Chain
-    """
-    return Chain((HorizontalFlip(), Translation(5.0, 5.0)))
-
-
-def cardiac_augmentation(flip_probability=0.0):
-    """Rotation, zoom and shift, hcreg's own choice; unlike the paper without mirror images, which no patient has.
+def zhang2021_volume_augmentation(size=PAPER_SIZE):
+    """The in-plane transforms of zhang2021biometrics, section 5: flip, and shifts of up to 5 of the paper's pixels.
 
     Parameters
     ----------
-    flip_probability : float, 0 to 1
+    size : tuple of int (height_px, width_px)
+        Of the input: at half the paper's size a shift is of half as many pixels.
 
     Returns
     -------
     Chain
     """
-    return Chain((HorizontalFlip(flip_probability), Rotation(-40.0, 40.0), Scaling(0.75, 1.3), Translation(22.0, 22.0)))
+    height_px, width_px = size
+    return Chain((HorizontalFlip(), Translation(5.0 * width_px / PAPER_SIZE[1], 5.0 * height_px / PAPER_SIZE[0])))
+
+
+def cardiac_augmentation():
+    """Rotation, zoom and shift, hcreg's own choice; unlike the paper without mirror images, which no patient has.
+
+    Returns
+    -------
+    Chain
+    """
+    return Chain((Rotation(-40.0, 40.0), Scaling(0.75, 1.3), Translation(22.0, 22.0)))

@@ -1,7 +1,6 @@
 """How a network of cardiac volumes is built, fed and trained: a row of a table."""
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 
 import cv2
 import keras
@@ -22,20 +21,25 @@ from hcreg.datasets.volume_batches import SliceBatches, StackBatches, largest, w
 from hcreg.datasets.volume_cache import FramePreparation, PaperPreparation
 from hcreg.preprocessing.cardiac import STRUCTURES
 from hcreg.preprocessing.volumes import Frame
+from hcreg.recipe_arguments import described_builder, described_loss
 
 # 280 mm: hearts lie up to 62 mm beside the middle of the image, and up to 80 below or above it
 SLICE_FRAME = Frame(160, 160, 1.75)
-STACK_FRAME = Frame(224, 224, 1.2, num_slices=9, slice_mm=10.0)
+# nine slices over the 112 mm that the longest stacks of ACDC have
+STACK_FRAME = Frame(224, 224, 1.2, num_slices=9, slice_mm=12.5)
 MAX_SLICES, MAX_STACKS = 128, 64  # predicted at once: some 100 MB of maps or of images
-STACK_AUGMENTATIONS = {"none": lambda: None, "zhang2021": zhang2021_volume_augmentation}
+STACK_AUGMENTATIONS = {"none": lambda size: None, "zhang2021": zhang2021_volume_augmentation}
 AS_IT_IS = ((0.0, 1.0),)  # degrees, zoom
-SLICE_AUGMENTATIONS = {"none": lambda: (None, None), "strong": lambda: (cardiac_augmentation(), MRIContrast())}
+SLICE_AUGMENTATIONS = {
+    "none": lambda size: (None, None),
+    "strong": lambda size: (cardiac_augmentation(), MRIContrast()),
+}
 
 
-def _named(augmentations, name):
+def _named(augmentations, name, size):
     if name not in augmentations:
         raise ValueError(f"An augmentation is one of {', '.join(augmentations)}. Received: {name!r}.")
-    return augmentations[name]()
+    return augmentations[name](size)
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,6 @@ class _Recipe:
     augmentation : str
     trained_as : str, optional
         Name of the row whose networks this one measures with, their runs lying beside its own; nothing is trained then.
-    paper : dict
-        The figures printed in the paper for this row, by column of the table.
     """
 
     name: str
@@ -74,7 +76,6 @@ class _Recipe:
     patience: int = 100
     augmentation: str = "none"
     trained_as: str | None = None
-    paper: dict = field(default_factory=dict)
 
     def with_loss(self, suffix, loss):
         """The same recipe with another loss, named after it."""
@@ -82,14 +83,10 @@ class _Recipe:
 
     def arguments(self):
         """What decides the result, as ``run.json`` keeps it: dict of JSON values."""
-        build_arguments = dict(self.build_arguments)
-        if build_arguments.get("weights") not in (None, "imagenet"):
-            build_arguments["weights"] = Path(build_arguments["weights"]).name  # where it lay does not matter
         return {
             "row": self.name,
             "kind": type(self).__name__,
-            "builder": self.build.__name__,
-            "build_arguments": build_arguments,
+            **described_builder(self.build, self.build_arguments),
             "loss": described_loss(self.loss),
             "loss_weights": self.loss_weights,
             "learning_rate": self.learning_rate,
@@ -165,7 +162,8 @@ class StackRecipe(_Recipe):
 
     def own_arguments(self):
         """What the other kind has not."""
-        return {"crop": self.crop, "source": self.source, "target": self.target, "size": list(self.size)}
+        own = {"crop": self.crop, "source": self.source, "target": self.target, "size": list(self.size)}
+        return {**own, "frame": asdict(self.preparation.frame)} if self.crop == "frame" else own
 
     def network(self, seed):
         """Build the network, uncompiled."""
@@ -179,7 +177,7 @@ class StackRecipe(_Recipe):
 
     def batches(self, cache, indices, scale, seed, training=False):
         """Batches of a part; augmented and shuffled for training."""
-        spatial = _named(STACK_AUGMENTATIONS, self.augmentation) if training else None
+        spatial = _named(STACK_AUGMENTATIONS, self.augmentation, self.size) if training else None
         options = {"target": self.target, "total": self.total, "ndim": self.ndim, "batch_size": self.batch_size}
         return StackBatches(cache, indices, scale, spatial=spatial, shuffle=training, seed=seed, **options)
 
@@ -283,7 +281,7 @@ class SliceRecipe(_Recipe):
 
     def batches(self, cache, indices, scale, seed, training=False):
         """Batches of a part; augmented, cropped and shuffled for training."""
-        spatial, contrast = _named(SLICE_AUGMENTATIONS, self.augmentation) if training else (None, None)
+        spatial, contrast = _named(SLICE_AUGMENTATIONS, self.augmentation, None) if training else (None, None)
         crop = {"crop_px": self.crop_px, "crop_about": self.crop_about} if training else {}
         return SliceBatches(
             cache,
@@ -336,12 +334,13 @@ class SliceRecipe(_Recipe):
         for group in _groups(indices, [cache.stacks[index]["image"].shape[2] for index in indices], MAX_SLICES):
             stacks = [with_neighbours(cache.stacks[index]["image"]) for index in group]
             slices, ends = np.concatenate(stacks), np.cumsum([len(stack) for stack in stacks])[:-1]
-            found = [
-                self._from_view(model, slices, degrees, zoom) for model, _ in networks for degrees, zoom in self.views
-            ]
-            areas_cm2 = np.split(np.mean([part["areas_cm2"].astype(float) for part in found], axis=0), ends)
-            shares = np.split(np.mean([part["mask"] for part in found], axis=0), ends)
-            yield from zip(group, areas_cm2, shares, strict=True)
+            looks = [(model, view) for model, _ in networks for view in self.views]
+            areas_cm2, shares = 0.0, np.float32(0)
+            for model, view in looks:  # added up one by one: of all networks and views together maps fill gigabytes
+                found = self._from_view(model, slices, *view)
+                areas_cm2 = areas_cm2 + found["areas_cm2"].astype(float) / len(looks)
+                shares = shares + found["mask"] / np.float32(len(looks))
+            yield from zip(group, np.split(areas_cm2, ends), np.split(shares, ends), strict=True)
 
     def _from_view(self, model, slices, degrees, zoom):
         """What a network says of turned and enlarged slices, for the slices as they are."""
@@ -396,11 +395,3 @@ def _predicted(model, inputs, batch_size):
     padding = np.repeat(inputs[-1:], -len(inputs) % batch_size, axis=0)
     found = model.predict(np.concatenate([inputs, padding]), batch_size=batch_size, verbose=0)
     return keras.tree.map_structure(lambda values: values[: len(inputs)], found)
-
-
-def described_loss(loss):
-    """A loss, or a dict of them, as JSON values."""
-    if isinstance(loss, dict):
-        return {output: described_loss(item) for output, item in loss.items()}
-    serialized = keras.saving.serialize_keras_object(loss)
-    return {"name": serialized["class_name"], **serialized["config"]}

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from hcreg import backend, runs, training
@@ -47,13 +46,12 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
         training.discard_state(folder)  # a kill right after the run was closed left it there
         return read_rows(folder / "predictions.csv")
     started = time.perf_counter()
-    keras.utils.clear_session()
-    backend.seed_everything(seed)
+    backend.fresh_session(seed)
     parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
     if recipe.trained_as is None:
         model, scale, history = _trained(recipe, cache, parts, folder, seed * 1000 + fold, tensorboard, progress)
     else:
-        model, scale, history = _trained_before(recipe, folder, record["split_checksum"])
+        model, scale, history = _trained_before(recipe, folder, record)
     constant = constant_predictor(recipe, cache, parts["training"])
     networks = [(model, scale)]
     rows = {part: predict(recipe, networks, cache, parts[part], fold, constant) for part in ("validation", "test")}
@@ -73,6 +71,9 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     )
     training.discard_state(folder)
     return rows["test"]
+
+
+_OF_MEASURING = ("row", "trained_as", "views", "build_arguments.weights")  # what a borrowing row may have of its own
 
 
 def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
@@ -97,14 +98,20 @@ def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
     return model, scale, history
 
 
-def _trained_before(recipe, folder, split_checksum):
+def _trained_before(recipe, folder, record):
     """The same of the row that was trained, its weights and history copied to this one's folder."""
     source = folder.parent.parent / recipe.trained_as / folder.name
     found = runs.read_run(source)
-    if found["split_checksum"] != split_checksum:
+    if found["split_checksum"] != record["split_checksum"]:
         raise ValueError(
             f"{source} holds a run on another split than {folder}: its test stacks may be among this one's training "
             "stacks. Run both on one data set, into one folder."
+        )
+    unlike = runs.differences(found["arguments"], record["arguments"], _OF_MEASURING)
+    if unlike:
+        raise ValueError(
+            f"{folder} would measure with networks that were trained otherwise than it says: in {source} "
+            f"{'; '.join(unlike)}. Use the same arguments for both."
         )
     model, scale = load_network(replace(recipe, name=recipe.trained_as), source)
     for name in (training.BEST_WEIGHTS, training.HISTORY):
@@ -175,7 +182,7 @@ def read_stacks(dataset, preparation, cache_folder=None):
 
 
 def patient_folds(dataset, k=5, seed=0, validation_fraction=0.15):
-    """k splits into training, validation and test, both phases of a patient in one part, each part with every group.
+    """k splits into training, validation and test, both phases of a patient in one part.
 
     Parameters
     ----------
@@ -187,7 +194,8 @@ def patient_folds(dataset, k=5, seed=0, validation_fraction=0.15):
     Returns
     -------
     list of k dict
-        See `hcreg.datasets.splits.nested_kfold`.
+        See `hcreg.datasets.splits.nested_kfold`. Groups are as even as whole patients permit: a validation part of few
+        patients may lack one.
     """
     subjects, patients, groups = (
         [getattr(record, name) for record in dataset] for name in ("subject_id", "patient_id", "group")

@@ -70,6 +70,8 @@ class PaperPreparation:
         See `hcreg.preprocessing.volumes.paper_slices`.
     source : {"image", "mask"}
         What the network sees: grey values, standardised, or the label map itself (Table 11), its labels divided by 3.
+        Resizing class numbers makes a thin line of the myocardium's 2 where right ventricle (1) and left (3) touch;
+        one image of all classes is what the paper's networks take.
     """
 
     size: tuple = (224, 224)
@@ -197,6 +199,11 @@ class VolumeCache:
             check_alike(image, label_map)
             counts = np.array(list(voxel_counts(label_map.array).values()), float)
             spacing_mm = label_map.spacing_mm
+            if not counts.any():
+                raise ValueError(
+                    f"{record.label_map_path} holds background alone: there is no heart to measure. Replace the label "
+                    "map, or leave the patient out."
+                )
         try:
             prepared = self.prepare(image, label_map)
         except ValueError as error:

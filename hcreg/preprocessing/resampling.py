@@ -15,7 +15,7 @@ OUTSIDE = ("edge", "zero")
 
 
 @lru_cache(maxsize=512)
-def resampling_matrix(num_in, spacing_in, num_out, spacing_out, outside="edge", offset=0.0):
+def resampling_matrix(num_in, spacing_in, num_out, spacing_out, outside="edge"):
     """Weights that turn samples on one grid into samples on another.
 
     Parameters
@@ -26,8 +26,6 @@ def resampling_matrix(num_in, spacing_in, num_out, spacing_out, outside="edge", 
         Distance of neighbouring samples.
     outside : {"edge", "zero"}
         What lies outside the old grid: its border sample again, or nothing.
-    offset : float, the same unit
-        How far the middle of the new grid lies from the middle of the old one.
 
     Returns
     -------
@@ -56,7 +54,7 @@ def resampling_matrix(num_in, spacing_in, num_out, spacing_out, outside="edge", 
     if outside not in OUTSIDE:
         raise ValueError(f"Outside the grid lies its 'edge' or 'zero'. Received: outside={outside!r}.")
     reach = max(1.0, spacing_out / spacing_in)  # half the kernel's base, in old samples
-    center = (num_in - 1) / 2 + offset / spacing_in
+    center = (num_in - 1) / 2
     positions = center + (np.arange(num_out) - (num_out - 1) / 2) * (spacing_out / spacing_in)
     samples = np.floor(positions - reach)[:, None] + np.arange(math.ceil(2 * reach) + 2)
     weights = np.maximum(0.0, 1 - np.abs(samples - positions[:, None]) / reach)
@@ -70,7 +68,7 @@ def resampling_matrix(num_in, spacing_in, num_out, spacing_out, outside="edge", 
     return matrix
 
 
-def resample(array, spacing_mm, shape, new_spacing_mm, outside="edge", offset_mm=(0.0, 0.0, 0.0)):
+def resample(array, spacing_mm, shape, new_spacing_mm, outside="edge"):
     """Resample the first three axes of an array; old and new grid share their middle.
 
     Parameters
@@ -81,8 +79,6 @@ def resample(array, spacing_mm, shape, new_spacing_mm, outside="edge", offset_mm
         Of the new grid: larger than the old extent pads, smaller crops.
     outside : {"edge", "zero"}
         See `resampling_matrix`.
-    offset_mm : sequence of three float, mm
-        How far the middle of the new grid lies from the middle of the old one.
 
     Returns
     -------
@@ -96,7 +92,6 @@ def resample(array, spacing_mm, shape, new_spacing_mm, outside="edge", offset_mm
             int(shape[axis]),
             float(new_spacing_mm[axis]),
             outside,
-            float(offset_mm[axis]),
         )
         if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix), dtype=np.float32)):
             continue
@@ -104,34 +99,14 @@ def resample(array, spacing_mm, shape, new_spacing_mm, outside="edge", offset_mm
     return np.ascontiguousarray(result)
 
 
-def shape_at(shape, spacing_mm, new_spacing_mm):
-    """Samples that cover the same extent at another spacing.
-
-    Parameters
-    ----------
-    shape : sequence of int
-    spacing_mm, new_spacing_mm : sequence of float, mm
-
-    Returns
-    -------
-    tuple of int
-
-    Examples
-    --------
-    >>> shape_at((256, 216, 10), (1.5, 1.5, 10.0), (1.0, 1.0, 5.0))
-    (384, 324, 20)
-    """
-    return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True))
-
-
-def label_fractions(label_map, spacing_mm, shape, new_spacing_mm, offset_mm=(0.0, 0.0, 0.0)):
+def label_fractions(label_map, spacing_mm, shape, new_spacing_mm):
     """Resample a label map: the share of each class in each new voxel.
 
     Parameters
     ----------
     label_map : ndarray of int of shape (height, width, slices)
         Classes from 0, the background.
-    spacing_mm, shape, new_spacing_mm, offset_mm
+    spacing_mm, shape, new_spacing_mm
         As for `resample`.
 
     Returns
@@ -147,6 +122,6 @@ def label_fractions(label_map, spacing_mm, shape, new_spacing_mm, offset_mm=(0.0
     rounding shares to labels loses thin walls.
     """
     classes = np.stack([label_map == label for label in range(1, NUM_CLASSES)], axis=-1)
-    structures = resample(classes, spacing_mm, shape, new_spacing_mm, "zero", offset_mm)
+    structures = resample(classes, spacing_mm, shape, new_spacing_mm, "zero")
     background = np.maximum(0.0, 1 - structures.sum(-1, keepdims=True))
     return np.concatenate([background, structures], axis=-1)

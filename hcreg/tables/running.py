@@ -132,7 +132,9 @@ def adapted(recipe, options):
         if options.epochs < 1:
             raise ValueError(f"--epochs takes a whole number of at least 1. Received: {options.epochs}.")
         changes.update(epochs=options.epochs, patience=min(recipe.patience, options.epochs))
-    if "weights" in recipe.build_arguments:
+    if "weights" in recipe.build_arguments and getattr(recipe, "trained_as", None):  # it begins with none
+        changes["build_arguments"] = {**recipe.build_arguments, "weights": None}
+    elif "weights" in recipe.build_arguments:
         weights = _weights(options.weights).get(_backbone(recipe))
         if weights is None:
             stated = recipe.build_arguments["weights"]

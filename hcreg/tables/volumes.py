@@ -1,7 +1,6 @@
 """Tables of cardiac volumes: train their rows, and compute each structure's errors at each phase."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -52,13 +51,10 @@ class VolumeLayout:
 
     Attributes
     ----------
-    keep : callable, optional
-        ``keep(row)`` says which rows of the predictions count, such as those of a cleaned cohort; all by default.
     fractions : bool
         Whether errors of the ejection fraction follow.
     """
 
-    keep: Callable | None = None
     fractions: bool = False
 
 
@@ -108,7 +104,7 @@ def run_volumes(script, recipes, splits_of, folds, options, read_dataset):
 
 
 def report_volumes(script, recipes, folds, options, layout=None, figures=None):
-    """Compute the table from the run folders and print it beside the paper's figures, then compare its rows in pairs.
+    """Compute the table from the run folders and print it, then compare its rows in pairs.
 
     Parameters
     ----------
@@ -134,8 +130,6 @@ def report_volumes(script, recipes, folds, options, layout=None, figures=None):
     """
     layout = layout or VolumeLayout()
     predictions, records = read_table(recipes, folds, options.out)
-    if layout.keep is not None:
-        predictions = {name: [row for row in rows if layout.keep(row)] for name, rows in predictions.items()}
     lines, fractions, routes = [], [], {}
     for recipe in recipes:
         rows, seconds = predictions[recipe.name], [record["training_seconds"] for record in records[recipe.name]]
@@ -146,7 +140,7 @@ def report_volumes(script, recipes, folds, options, layout=None, figures=None):
         for route in routes_in(rows):
             title = title_of(recipe.name, route)
             routes[title] = (rows, route)
-            lines += volume_lines(title, rows, route, known, recipe.paper if route == "pred" else {})
+            lines += volume_lines(title, rows, route, known)
             fractions += fraction_lines(title, rows, route)
     print(format_lines(lines, COLUMNS))
     if layout.fractions and fractions:
@@ -203,7 +197,7 @@ def title_of(name, route):
     return name if route == "pred" else f"{name}, label map"
 
 
-def volume_lines(title, rows, route, known=None, paper=None):
+def volume_lines(title, rows, route, known=None):
     """Lines of a table: each structure at each phase and at both.
 
     Parameters
@@ -214,8 +208,6 @@ def volume_lines(title, rows, route, known=None, paper=None):
         As for `hcreg.cardiac_volumes.summaries.summarise`.
     known : dict, optional
         ``seed`` and ``training_seconds``; NaN where not given.
-    paper : dict, optional
-        Printed figures, ``RV_ED_mae_ml`` and so on.
 
     Returns
     -------
@@ -227,9 +219,8 @@ def volume_lines(title, rows, route, known=None, paper=None):
     for name in names_in(rows):
         for phase, part in by_phase(rows).items():
             summary = {"dice": unknown, "dice_sd": unknown, **summarise(part, name, route)}
-            printed = (paper or {}).get(f"{name}_{phase}_mae_ml", unknown)
             # the mean predictor has neither seconds nor, where folds vary, one number
-            facts = {"seed": unknown, "training_seconds": unknown, **(known or {}), "paper_mae_ml": printed}
+            facts = {"seed": unknown, "training_seconds": unknown, **(known or {})}
             lines.append({"row": title, "structure": name, "phase": phase, "route": route, **summary, **facts})
     return lines
 
@@ -321,7 +312,7 @@ def format_comparisons(comparisons):
 
 
 def format_lines(lines, columns):
-    """A table as text; a dash where there is no number, the paper's figures where it prints any.
+    """A table as text; a dash where there is no number.
 
     Parameters
     ----------
@@ -334,15 +325,10 @@ def format_lines(lines, columns):
     str
     """
     columns = {name: column for name, column in columns.items() if any(_known(line, name) for line in lines)}
-    with_paper = any(_known(line, "paper_mae_ml") for line in lines)
     headings = ["row", "", "phase", "n", *(heading for heading, _ in columns.values())]
-    shown = [headings + (["paper", "ours - paper"] if with_paper else [])]
+    shown = [headings]
     for line in lines:
         cells = [f"{line[name]:.{digits}f}" if _known(line, name) else "-" for name, (_, digits) in columns.items()]
-        if with_paper:
-            printed = _known(line, "paper_mae_ml")
-            cells.append(f"{line['paper_mae_ml']:g}" if printed else "-")
-            cells.append(f"{line['mae_ml'] - line['paper_mae_ml']:+.1f}" if printed else "-")
         shown.append([line["row"], line["structure"], line["phase"], str(line["num_subjects"]), *cells])
     return aligned(shown)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcreg.augmentation import (
+    Chain,
     ElasticDeformation,
     HorizontalFlip,
     MRIContrast,
@@ -67,7 +68,7 @@ def middles(shares):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_an_area_is_enlarged_by_the_maps_factor(seed):
-    matrix = cardiac_augmentation(0.5).draw(rng(seed), SHAPE)
+    matrix = Chain((HorizontalFlip(), cardiac_augmentation())).draw(rng(seed), SHAPE)
     shares = heart(radius_px=16.0)
     moved = warp_shares(shares, matrix, SHAPE)
     np.testing.assert_allclose(areas(moved), size_factor(matrix) * areas(shares), rtol=0.015)
@@ -149,6 +150,14 @@ def test_the_papers_augmentation_flips_and_shifts_by_up_to_five_pixels():
     x, y = np.array([matrix @ (74.5, 69.5, 1) for matrix in matrices]).T - np.array([[74.5], [69.5]])
     assert 3 < np.abs(x).max() <= 5
     assert 3 < np.abs(y).max() <= 5
+
+
+def test_shifts_keep_their_proportion_at_another_size():
+    whole, half = (zhang2021_volume_augmentation(size) for size in ((224, 224), (112, 56)))
+    for seed in range(5):
+        moved, moved_half = (transform.draw(rng(seed), (8, 8))[:, 2] for transform in (whole, half))
+        flip = 7.0 * (whole.draw(rng(seed), (8, 8))[0, 0] < 0)  # of eight columns
+        np.testing.assert_allclose(moved_half - (flip, 0), (moved - (flip, 0)) * (0.25, 0.5))
 
 
 def test_no_mirror_images_by_default():
