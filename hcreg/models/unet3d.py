@@ -6,7 +6,7 @@ from hcreg.layers import BatchNormalization
 from hcreg.models import weights_file
 from hcreg.models.backbone import with_seed
 from hcreg.models.mask_output import check_output
-from hcreg.models.volume_output import check_rate, check_stack_shape, is_whole
+from hcreg.models.volume_output import MOMENTUM, check_momentum, check_rate, check_stack_shape, is_whole
 from hcreg.preprocessing.cardiac import NUM_CLASSES
 
 NORMALIZATIONS = ("group", "batch")
@@ -26,6 +26,7 @@ def unet3d(
     num_levels=NUM_LEVELS,
     flat_levels=FLAT_LEVELS,
     normalization="group",
+    momentum=MOMENTUM,
     dropout_rate=0.0,
     weights=None,
     seed=None,
@@ -54,6 +55,9 @@ def unet3d(
     normalization : {"group", "batch"}
         After each convolution. "group" normalises each stack by itself, in groups of channels, and so does not mind how
         few stacks there are in a batch; "batch" is batch normalisation.
+    momentum : float in [0, 1)
+        Of the moving statistics with ``normalization="batch"``: the share that they keep of themselves at each step of
+        training. At 0.99, Keras's default, some hundred steps go by until they suit inference; at 0.9 some tens.
     dropout_rate : float in [0, 1)
         After the bottom.
     weights : path, optional
@@ -69,7 +73,8 @@ def unet3d(
     Raises
     ------
     ValueError
-        For sides that are no multiples, unknown activations or normalisations, and weights that do not fit.
+        For sides that are no multiples, unknown activations or normalisations, a momentum without batch normalisation,
+        and weights that do not fit.
     FileNotFoundError
         If there is no file at the path `weights`.
 
@@ -90,19 +95,19 @@ def unet3d(
     >>> unet3d().output_shape
     (None, None, None, None, 4)
     """
-    check_encoder("unet3d", filters, num_levels, flat_levels, normalization, dropout_rate)
+    check_encoder("unet3d", filters, num_levels, flat_levels, normalization, momentum, dropout_rate)
     multiple = 2**num_levels
     shape = check_stack_shape(input_shape, "unet3d", multiples=(multiple, multiple, 1), may_vary=True, example=EXAMPLE)
     check_output(shape, classes, "mask", activation, "unet3d")
     image = keras.Input(shape, name="image")
-    x, skips = encoder(image, filters, num_levels, flat_levels, normalization)
+    x, skips = encoder(image, filters, num_levels, flat_levels, normalization, momentum)
     x = keras.layers.Dropout(dropout_rate, name="bottom_dropout")(x)
     for level in range(num_levels, 0, -1):
         width = filters * 2 ** (level - 1)
         x = keras.layers.UpSampling3D(_POOL, name=f"up{level}_upsampling")(x)
-        x = _convolution(x, width, _POOL, normalization, f"up{level}_up")
+        x = _convolution(x, width, _POOL, normalization, momentum, f"up{level}_up")
         x = keras.layers.Concatenate(name=f"up{level}_concat")([skips[level - 1], x])
-        x = _block(x, width, level <= flat_levels, normalization, f"up{level}")
+        x = _block(x, width, level <= flat_levels, normalization, momentum, f"up{level}")
     logits = keras.layers.Conv3D(classes, 1, name="mask_logits")(x)
     # float32 under mixed precision too, see `hcreg.models.mask_output`
     mask = keras.layers.Activation(activation, dtype="float32", name="mask")(logits)
@@ -114,14 +119,14 @@ def unet3d(
     return model
 
 
-def check_encoder(name, filters, num_levels, flat_levels, normalization, dropout_rate):
+def check_encoder(name, filters, num_levels, flat_levels, normalization, momentum, dropout_rate):
     """Refuse arguments that `encoder` cannot take.
 
     Parameters
     ----------
     name : str
         Of the network, for messages.
-    filters, num_levels, flat_levels, normalization, dropout_rate
+    filters, num_levels, flat_levels, normalization, momentum, dropout_rate
         As of `unet3d`.
 
     Raises
@@ -140,16 +145,22 @@ def check_encoder(name, filters, num_levels, flat_levels, normalization, dropout
             f'{name} normalises by normalization="group", each stack by itself, or "batch". '
             f"Received: {normalization!r}."
         )
+    check_momentum(momentum)
+    if normalization == "group" and momentum != MOMENTUM:
+        raise ValueError(
+            'momentum is of normalization="batch"; groups of channels have no moving statistics. '
+            f"Received: momentum={momentum!r}."
+        )
     check_rate(dropout_rate)
 
 
-def encoder(x, filters, num_levels, flat_levels, normalization):
+def encoder(x, filters, num_levels, flat_levels, normalization, momentum):
     """The way down of a 3-D U-Net, to the bottom.
 
     Parameters
     ----------
     x : KerasTensor of shape (batch, height, width, slices, channels)
-    filters, num_levels, flat_levels, normalization
+    filters, num_levels, flat_levels, normalization, momentum
         As of `unet3d`.
 
     Returns
@@ -161,20 +172,20 @@ def encoder(x, filters, num_levels, flat_levels, normalization):
     """
     skips = []
     for level in range(1, num_levels + 1):
-        x = _block(x, filters * 2 ** (level - 1), level <= flat_levels, normalization, f"down{level}")
+        x = _block(x, filters * 2 ** (level - 1), level <= flat_levels, normalization, momentum, f"down{level}")
         skips.append(x)
         x = keras.layers.MaxPooling3D(_POOL, name=f"down{level}_pool")(x)
-    return _block(x, filters * 2**num_levels, num_levels < flat_levels, normalization, "bottom"), skips
+    return _block(x, filters * 2**num_levels, num_levels < flat_levels, normalization, momentum, "bottom"), skips
 
 
-def _block(x, filters, is_flat, normalization, name):
+def _block(x, filters, is_flat, normalization, momentum, name):
     kernel_size = (3, 3, 1) if is_flat else (3, 3, 3)
     for number in (1, 2):
-        x = _convolution(x, filters, kernel_size, normalization, name, number)
+        x = _convolution(x, filters, kernel_size, normalization, momentum, name, number)
     return x
 
 
-def _convolution(x, filters, kernel_size, normalization, name, number=""):
+def _convolution(x, filters, kernel_size, normalization, momentum, name, number=""):
     x = keras.layers.Conv3D(
         filters,
         kernel_size,
@@ -187,5 +198,5 @@ def _convolution(x, filters, kernel_size, normalization, name, number=""):
         groups = next(groups for groups in range(min(NUM_GROUPS, filters), 0, -1) if filters % groups == 0)
         x = keras.layers.GroupNormalization(groups, name=f"{name}_norm{number}")(x)
     else:
-        x = BatchNormalization(name=f"{name}_norm{number}")(x)
+        x = BatchNormalization(momentum=momentum, name=f"{name}_norm{number}")(x)
     return keras.layers.ReLU(name=f"{name}_relu{number}")(x)

@@ -6,7 +6,7 @@ from hcreg.models import weights_file
 from hcreg.models.backbone import with_seed
 from hcreg.models.class_output import class_output
 from hcreg.models.unet3d import FLAT_LEVELS, NUM_LEVELS, check_encoder, encoder
-from hcreg.models.volume_output import check_stack_shape, is_whole
+from hcreg.models.volume_output import MOMENTUM, check_stack_shape, is_whole
 
 EXAMPLE = (128, 128, 9, 1)
 HEADS = {"gap": keras.layers.GlobalAveragePooling3D, "flatten": keras.layers.Flatten}
@@ -21,6 +21,7 @@ def unet3d_classifier(
     num_levels=NUM_LEVELS,
     flat_levels=FLAT_LEVELS,
     normalization="group",
+    momentum=MOMENTUM,
     dropout_rate=0.0,
     activation="default",
     weights=None,
@@ -38,7 +39,7 @@ def unet3d_classifier(
         number. Each of the three may be None with the head "gap"; a heatmap loss needs them fixed.
     classes : int
         1 for yes or no, by a sigmoid; 2 or more by a softmax.
-    filters, num_levels, flat_levels, normalization
+    filters, num_levels, flat_levels, normalization, momentum
         Of the encoder, as of `hcreg.models.unet3d`.
     hidden_units : int
         Of the dense layer before the logits.
@@ -74,7 +75,7 @@ def unet3d_classifier(
     >>> model.output_shape, model.get_layer("bottom_relu2").output.shape
     ((None, 1), (None, 8, 8, 9, 256))
     """
-    check_encoder("unet3d_classifier", filters, num_levels, flat_levels, normalization, dropout_rate)
+    check_encoder("unet3d_classifier", filters, num_levels, flat_levels, normalization, momentum, dropout_rate)
     multiple = 2**num_levels
     if head not in HEADS:
         raise ValueError(f'unet3d_classifier has head="gap" or head="flatten". Received: {head!r}.')
@@ -95,7 +96,7 @@ def unet3d_classifier(
     if activation == "default":
         activation = "sigmoid" if classes == 1 else "softmax"
     image = keras.Input(shape, name="image")
-    x, _ = encoder(image, filters, num_levels, flat_levels, normalization)
+    x, _ = encoder(image, filters, num_levels, flat_levels, normalization, momentum)
     x = HEADS[head](name=f"head_{head}")(x)
     x = keras.layers.Dense(hidden_units, activation="relu", kernel_initializer="he_uniform", name="head_dense")(x)
     x = keras.layers.Dropout(dropout_rate, name="head_dropout")(x)

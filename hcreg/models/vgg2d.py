@@ -7,7 +7,14 @@ from hcreg.graph import read_graph
 from hcreg.models import weights_file
 from hcreg.models.backbone import backbone_body, check_input_shape, restore_body, with_seed
 from hcreg.models.vgg_trunk import CONVOLUTIONS, FILTERS, SMALLEST_SIDE, vgg_trunk
-from hcreg.models.volume_output import check_outputs, check_rate, check_sizes, volume_output
+from hcreg.models.volume_output import (
+    MOMENTUM,
+    check_momentum,
+    check_outputs,
+    check_rate,
+    check_sizes,
+    volume_output,
+)
 from hcreg.preprocessing.cardiac import STRUCTURES
 
 EXAMPLE = (224, 224, 9)
@@ -23,6 +30,7 @@ def vgg2d(
     kernel_size=(3, 3),
     dropout_rate=None,
     filters=FILTERS,
+    momentum=MOMENTUM,
     weights=None,
     seed=None,
     **backbone_options,
@@ -47,6 +55,8 @@ def vgg2d(
         Before the output layer. By default 0.5, and none with a backbone, see `hcreg.models.backbone_regressor`.
     filters : tuple of five int
         Of the five blocks; not of a backbone's.
+    momentum : float in [0, 1)
+        As of `hcreg.models.vgg3d`; not of a backbone's.
     weights : {None, "imagenet"} or path
         Without a backbone a ``.weights.h5`` file of this very network; with one as of
         `hcreg.models.backbone_regressor`: None, "imagenet" or a local file of the backbone without its top layers.
@@ -96,13 +106,25 @@ def vgg2d(
     if dropout_rate is None:
         dropout_rate = DROPOUT_RATE if backbone is None else 0.0
     check_rate(dropout_rate)
+    check_momentum(momentum)
     if backbone is None and backbone_options:
         raise ValueError(f"Options are a backbone's; there is none here. Received: {', '.join(backbone_options)}.")
+    if backbone is not None:
+        for argument, value, default in (
+            ("kernel_size", kernel_size, (3, 3)),
+            ("filters", filters, FILTERS),
+            ("momentum", momentum, MOMENTUM),
+        ):
+            if value != default:
+                raise ValueError(
+                    f"{argument} is of the network without a backbone. Received: {argument}={value!r} and "
+                    f"backbone={backbone!r}."
+                )
     bodies = []
 
     def trunk(x, prefix):
         if backbone is None:
-            return vgg_trunk(x, filters, kernel_size, dropout_rate, prefix)
+            return vgg_trunk(x, filters, kernel_size, dropout_rate, momentum, prefix)
         body = _prefixed(backbone_body(backbone, (*shape[:2], RGB), weights, backbone_options), prefix)
         bodies.append(body)
         x = keras.layers.Conv2D(

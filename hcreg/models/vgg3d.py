@@ -5,7 +5,15 @@ import keras
 from hcreg.models import weights_file
 from hcreg.models.backbone import with_seed
 from hcreg.models.vgg_trunk import CONVOLUTIONS, FILTERS, SMALLEST_SIDE, vgg_trunk
-from hcreg.models.volume_output import check_outputs, check_rate, check_sizes, check_stack_shape, volume_output
+from hcreg.models.volume_output import (
+    MOMENTUM,
+    check_momentum,
+    check_outputs,
+    check_rate,
+    check_sizes,
+    check_stack_shape,
+    volume_output,
+)
 from hcreg.preprocessing.cardiac import STRUCTURES
 
 EXAMPLE = (224, 224, 9, 1)
@@ -18,6 +26,7 @@ def vgg3d(
     kernel_size=(3, 3, 3),
     dropout_rate=0.5,
     filters=FILTERS,
+    momentum=MOMENTUM,
     weights=None,
     seed=None,
 ):
@@ -44,6 +53,9 @@ def vgg3d(
         Before flattening.
     filters : tuple of five int
         Of the five blocks.
+    momentum : float in [0, 1)
+        Of the moving statistics of batch normalisation: the share that they keep of themselves at each step of
+        training. At 0.99, Keras's default, some hundred steps go by until they suit inference; at 0.9 some tens.
     weights : path, optional
         A ``.weights.h5`` file of this very network.
     seed : int, optional
@@ -59,7 +71,7 @@ def vgg3d(
     Raises
     ------
     ValueError
-        For shapes, outputs, variants, kernels, filters or rates that are none, and weights that do not fit.
+        For shapes, outputs, variants, kernels, filters, rates or momenta that are none, and weights that do not fit.
     FileNotFoundError
         If there is no file at the path `weights`.
 
@@ -72,9 +84,6 @@ def vgg3d(
     The fingerprints are of one number. What "three branches, one output each" means is not stated: here, three
     whole trunks side by side from one input, which share no weights. For want of another statement these are Keras's
     defaults: the initialiser (Glorot uniform), momentum (0.99) and epsilon (0.001) of the normalisation.
-
-    Batch normalisation counts a batch of 8 stacks at first; the moving statistics need some hundred steps before
-    they suit inference.
 
     References
     ----------
@@ -92,9 +101,10 @@ def vgg3d(
     kernel_size = check_sizes(kernel_size, "kernel_size", 3, (3, 3, 3))
     filters = check_sizes(filters, "filters", len(CONVOLUTIONS), FILTERS)
     check_rate(dropout_rate)
+    check_momentum(momentum)
 
     def trunk(x, prefix):
-        return vgg_trunk(x, filters, kernel_size, dropout_rate, prefix)
+        return vgg_trunk(x, filters, kernel_size, dropout_rate, momentum, prefix)
 
     image = keras.Input(shape, name="image")
     model = keras.Model(image, volume_output(image, trunk, names, variant), name="vgg3d")

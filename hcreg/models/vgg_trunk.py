@@ -13,7 +13,7 @@ _CONVOLUTION = {2: keras.layers.Conv2D, 3: Conv3D}
 _POOLING = {2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
 
 
-def vgg_trunk(x, filters, kernel_size, dropout_rate, prefix=""):
+def vgg_trunk(x, filters, kernel_size, dropout_rate, momentum, prefix=""):
     """Features of a stack of slices: blocks of convolutions, three poolings, dropout, flattening.
 
     Parameters
@@ -24,6 +24,8 @@ def vgg_trunk(x, filters, kernel_size, dropout_rate, prefix=""):
     kernel_size : tuple of int
         As many numbers as `x` has spatial axes.
     dropout_rate : float
+    momentum : float
+        Of the normalisation's moving statistics.
     prefix : str
         Of the layers' names.
 
@@ -36,7 +38,7 @@ def vgg_trunk(x, filters, kernel_size, dropout_rate, prefix=""):
         for number in range(1, count + 1):
             name = f"{prefix}block{block}_"
             x = _CONVOLUTION[ndim](width, kernel_size, padding="same", name=f"{name}conv{number}")(x)
-            x = BatchNormalization(name=f"{name}bn{number}")(x)
+            x = BatchNormalization(momentum=momentum, name=f"{name}bn{number}")(x)
             x = keras.layers.ReLU(name=f"{name}relu{number}")(x)
         if block in POOLED_BLOCKS:
             pool = _POOLING[ndim](POOL_SIZE, POOL_STRIDE, padding="same", name=f"{prefix}block{block}_pool")

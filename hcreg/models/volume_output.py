@@ -11,6 +11,7 @@ from hcreg.preprocessing.cardiac import STRUCTURES
 
 VARIANTS = ("multi_label", "multi_output", "single_label")
 OUTPUT_NAME = "volumes"
+MOMENTUM = 0.99  # Keras's default
 AXES = ("height", "width", "slices")
 
 
@@ -82,6 +83,24 @@ def check_rate(dropout_rate):
     """
     if isinstance(dropout_rate, bool) or not isinstance(dropout_rate, (int, float)) or not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate is at least 0 and below 1. Received: {dropout_rate!r}.")
+
+
+def check_momentum(momentum):
+    """Refuse what is no momentum of moving statistics.
+
+    Parameters
+    ----------
+    momentum : float
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 <= momentum < 1:
+        raise ValueError(
+            "momentum is the share that moving statistics keep of themselves at each step, at least 0 and below 1. "
+            f"Received: {momentum!r}."
+        )
 
 
 def check_sizes(sizes, argument, number=None, example=None):

@@ -97,6 +97,13 @@ def test_a_stack_is_normalised_by_itself_in_groups_and_by_all_in_batches(stacks)
         assert np.allclose(*first, atol=1e-5) == is_alone
 
 
+def test_moving_statistics_have_the_momentum():
+    for arguments, momentum in (({"momentum": 0.7}, 0.7), ({}, 0.99)):
+        layers = small(normalization="batch", **arguments).layers
+        found = [layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert found == [momentum] * (2 * 5 + 2)  # two levels down, the bottom, two levels up of one more each
+
+
 def test_groups_divide_the_filters():
     """6 filters do not go into groups of 8, nor of equal size into 4 or 5: into 6."""
     model = small(filters=6)
@@ -169,6 +176,11 @@ def test_mixed_bfloat16_gives_a_mask_in_float32(stacks):
         ({"num_levels": 0}, r"num_levels of unet3d is a whole number, 1 or more\. Received: 0"),
         ({"flat_levels": -1}, r"flat_levels of unet3d is a whole number, 0 or more\. Received: -1"),
         ({"dropout_rate": 1}, r"dropout_rate is at least 0 and below 1\. Received: 1"),
+        ({"normalization": "batch", "momentum": 1}, r"momentum is the share .*, at least 0 and below 1\. Received"),
+        (
+            {"normalization": "group", "momentum": 0.9},
+            r'momentum is of normalization="batch"; groups .*Received: momentum=0\.9',
+        ),
     ],
     ids=str,
 )

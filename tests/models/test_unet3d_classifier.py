@@ -86,6 +86,13 @@ def test_equal_seeds_give_equal_weights_and_files_the_same_output(stacks, tmp_pa
         small(weights=tmp_path / "absent.weights.h5")
 
 
+def test_moving_statistics_have_the_momentum():
+    for arguments, momentum in (({"momentum": 0.7}, 0.7), ({}, 0.99)):
+        layers = small(normalization="batch", **arguments).layers
+        found = [layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert found == [momentum] * 6
+
+
 # Where it looks
 
 
@@ -153,6 +160,11 @@ def test_data_loss_of_one_class_is_that_of_its_probability(stacks, masks):
         ({"input_shape": (2, 24, 3, 1)}, r"height a multiple of 4\. .*nearest, 4 x 24 x 3\."),
         ({"normalization": None}, r'unet3d_classifier normalises by normalization="group".*Received: None'),
         ({"dropout_rate": -1}, r"dropout_rate is at least 0 and below 1\. Received: -1"),
+        ({"normalization": "batch", "momentum": 1}, r"momentum is the share .*, at least 0 and below 1\. Received"),
+        (
+            {"normalization": "group", "momentum": 0.9},
+            r'momentum is of normalization="batch"; groups .*Received: momentum=0\.9',
+        ),
     ],
     ids=str,
 )

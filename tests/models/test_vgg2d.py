@@ -102,6 +102,13 @@ def test_a_weights_file_of_the_whole_network(stacks, tmp_path):
         small(weights=tmp_path / "absent.weights.h5")
 
 
+def test_moving_statistics_have_the_momentum():
+    for momentum in (0.7, 0.99):
+        layers = small(**({} if momentum == 0.99 else {"momentum": momentum})).layers
+        found = [layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert found == [momentum] * 13
+
+
 # Backbones
 
 
@@ -147,6 +154,20 @@ def test_a_backbone_is_laid_out_to_be_tapped():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"filters": (2, 3, 4, 5, 6)}, r"filters=\(2, 3, 4, 5, 6\) and backbone='MobileNet'"),
+        ({"kernel_size": (5, 5)}, r"kernel_size=\(5, 5\) and backbone='MobileNet'"),
+        ({"momentum": 0.9}, r"momentum is of the network without a backbone\. Received: momentum=0\.9 and backbone="),
+    ],
+    ids=str,
+)
+def test_a_backbone_has_its_own(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        mobile(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         ({"variant": "one"}, r'"single_label", their sum alone\. Received: \'one\''),
         ({"outputs": []}, r"outputs names the structures that are measured, one or more.*Received: \[\]"),
         (
@@ -156,8 +177,12 @@ def test_a_backbone_is_laid_out_to_be_tapped():
         ({"input_shape": (224, 7, 9)}, r"height and width at least 8 px\. Received: \(224, 7, 9\)"),
         ({"kernel_size": 3}, r"kernel_size is 2 whole numbers above 0, such as \(3, 3\)\. Received: 3"),
         ({"dropout_rate": -0.1}, r"dropout_rate is at least 0 and below 1\. Received: -0\.1"),
+        ({"momentum": 1}, r"momentum is the share .*, at least 0 and below 1\. Received: 1\."),
         ({"alpha": 0.5}, r"Options are a backbone's; there is none here\. Received: alpha"),
-        ({"backbone": "DenseNet"}, r"A backbone is a name of keras\.applications\. Received: 'DenseNet'"),
+        (
+            {"backbone": "DenseNet", "filters": (8, 16, 32, 64, 64)},
+            r"A backbone is a name of keras\.applications\. Received: 'DenseNet'",
+        ),
     ],
     ids=str,
 )

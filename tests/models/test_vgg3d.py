@@ -122,6 +122,25 @@ def test_branches_share_no_weights_and_are_three_networks_of_one_number(stacks):
     assert not np.array_equal(kernels[1], kernels[2])
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_moving_statistics_have_the_momentum(variant, stacks):
+    """After one step from 0 and 1: the momentum of what was there, the rest of the batch's."""
+    model = small(variant=variant, momentum=0.7)
+    prefix = "RV_" if variant == "multi_output" else ""
+    name = f"{prefix}block1_conv1"
+    maps = np.asarray(keras.Model(model.input, model.get_layer(name).output)(stacks), "float64")
+    model(stacks, training=True)
+    normalisation = model.get_layer(f"{prefix}block1_bn1")
+    np.testing.assert_allclose(normalisation.moving_mean, 0.3 * maps.mean(axis=(0, 1, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(normalisation.moving_variance, 0.7 + 0.3 * maps.var(axis=(0, 1, 2, 3)), rtol=1e-4)
+    assert momenta(model) == {0.7}
+    assert momenta(small(variant=variant)) == {0.99}
+
+
+def momenta(model):
+    return {layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+
+
 # Seeds, files, ways to compute
 
 
@@ -267,6 +286,7 @@ for name, arguments in {builders!r}.items():
         ),
         ({"dropout_rate": 1.0}, r"dropout_rate is at least 0 and below 1\. Received: 1\.0"),
         ({"seed": -1}, r"A seed is a whole number, 0 or more, or None\. Received: -1"),
+        ({"momentum": 1}, r"momentum is the share .*, at least 0 and below 1\. Received: 1\."),
     ],
     ids=str,
 )
