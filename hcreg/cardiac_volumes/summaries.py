@@ -3,9 +3,9 @@
 import numpy as np
 
 from hcreg import metrics, statistics
-from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
+from hcreg.preprocessing.cardiac import PHASES, STRUCTURES, ejection_fraction_percent
 
-ROUTES = {"pred": "volume predicted", "mask": "volume of the label map", "constant": "mean of the training part"}
+ROUTES = ("pred", "mask", "constant")
 MIN_PAIRS = 3  # below that there are no limits of agreement
 _FRACTION_COLUMNS = ("mae_points", "mae_sd_points", "bias_points", "lower_points", "upper_points", "pearson_r")
 
@@ -126,26 +126,6 @@ def ejection_fraction_rows(rows, name="LV", route="pred"):
         }
         found.append({"patient_id": patient, **fractions})
     return found
-
-
-def ejection_fraction_percent(ed_ml, es_ml):
-    """Share of the end-diastolic volume that is ejected.
-
-    Parameters
-    ----------
-    ed_ml, es_ml : float, ml
-
-    Returns
-    -------
-    float, percent
-        NaN where the end-diastolic volume is not positive.
-
-    Examples
-    --------
-    >>> ejection_fraction_percent(120.0, 48.0)
-    60.0
-    """
-    return 100 * (ed_ml - es_ml) / ed_ml if ed_ml > 0 else float("nan")
 
 
 def summarise_ejection_fraction(rows, name="LV", route="pred"):

@@ -1,6 +1,7 @@
 """ACDC: short-axis cardiac MRI at end-diastole and end-systole with its three structures, read as downloaded."""
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from hcreg.datasets.acdc_check import check_phases, check_record
@@ -138,8 +139,8 @@ class ACDC(FolderDataset):
     :Version: of humanheart-project.creatis.insa-lyon.fr, as "ACDC" (2017; label maps of the test set since 2022).
     :Size: 100 training patients, 20 of each group, and 50 test patients, 10 of each; of each two phases of 6 to 18
         slices, 154 x 224 to 428 x 512 voxels each.
-    :Orientation: turned to anterior at the top and the patient's right at the left, see `read_volume`. The first
-        and last slices may lie beyond the heart.
+    :Orientation: turned to anterior at the top and the patient's right at the left, see `read_volume`; slices run
+        from base to apex; the affine is nominal. The first and last slices may lie beyond the heart.
     :Units: 0.70 to 1.92 mm in the slice, 5 to 10 mm from slice to slice; intensities are of each scanner's own unit.
 
     ED is not always frame 1: Info.cfg says which. The cine, ``patientNNN_4d.nii.gz``, is not read.
@@ -177,9 +178,7 @@ class ACDC(FolderDataset):
         return {record.patient_id: record.group for record in self._records}
 
     def ejection_fraction_percent(self, patient_id, structure="LV"):
-        r"""Share of the end-diastolic volume that the heart ejects, by the label maps.
-
-        .. math:: \mathrm{EF} = 100 \, \frac{V_{ED} - V_{ES}}{V_{ED}}
+        """Share of the end-diastolic volume that the heart ejects, by the label maps.
 
         Parameters
         ----------
@@ -205,7 +204,7 @@ class ACDC(FolderDataset):
         filled_ml, emptied_ml = (records[phase].volumes_ml()[structure] for phase in cardiac.PHASES)
         if filled_ml == 0:
             raise ValueError(f"{records['ED'].label_map_path} has no voxel of {structure}: nothing could be ejected.")
-        return 100 * (filled_ml - emptied_ml) / filled_ml
+        return cardiac.ejection_fraction_percent(filled_ml, emptied_ml)
 
     def check(self, on_progress=None):
         """Read every image and label map and list all that is wrong.
@@ -223,14 +222,16 @@ class ACDC(FolderDataset):
             foreground or without one of the structures, phases of one patient with other spacings, and an LV cavity
             that is larger at ES than at ED.
         """
-        problems, label_maps = list(self._problems), {}
-        for number, record in enumerate(self._records, start=1):
-            label_maps.setdefault(record.patient_id, {})[record] = check_record(record, problems)
-            if on_progress is not None:
-                on_progress(number, len(self._records))
-        for of_patient in label_maps.values():
-            if len(of_patient) == len(cardiac.PHASES) and None not in of_patient.values():
-                check_phases(*of_patient.values(), problems)
+        problems, num_done = list(self._problems), 0
+        for _, records in groupby(self._records, key=lambda record: record.patient_id):
+            label_maps = []
+            for record in records:
+                label_maps.append(check_record(record, problems))
+                num_done += 1
+                if on_progress is not None:
+                    on_progress(num_done, len(self._records))
+            if len(label_maps) == len(cardiac.PHASES) and None not in label_maps:
+                check_phases(*label_maps, problems)
         return problems
 
     def _read(self):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hcreg.datasets.acdc_info import FILE
-from hcreg.datasets.problems import Problem
+from hcreg.datasets.problems import Problem, tried
 from hcreg.preprocessing import cardiac, nifti
 
 
@@ -21,18 +21,18 @@ def check_record(record, problems):
     hcreg.preprocessing.nifti.Volume or None
         Its label map; None where there is none that can be used.
     """
-    image = _tried(record.image_path, "image", record.image, problems)
+    image = tried(record.image_path, "image", record.image, problems)
     if image is not None and image.array.min() == image.array.max():
         message = f"every voxel has the value {image.array.min():g}, which cannot be standardised. Replace the image."
         problems.append(Problem(record.image_path, message, "constant image"))
     path = record.label_map_path
     if path is None:
         return None
-    label_map = _tried(path, "label map", record.label_map, problems)
+    label_map = tried(path, "label map", record.label_map, problems)
     if label_map is None:
         return None
     if image is not None:
-        _tried(path, "image and label map", lambda: nifti.check_alike(image, label_map), problems)
+        tried(path, "image and label map", lambda: nifti.check_alike(image, label_map), problems)
     counts = cardiac.voxel_counts(label_map.array)
     absent = [name for name, count in counts.items() if count == 0]
     if len(absent) == len(counts):
@@ -64,13 +64,3 @@ def check_phases(at_ed, at_es, problems):
             f"of {FILE} may be exchanged."
         )
         problems.append(Problem(at_es.path, message, "LV larger at ES"))
-
-
-def _tried(path, kind, read, problems):
-    """What a function gives; None, and a problem more, if it raises."""
-    try:
-        return read()
-    except (ValueError, OSError) as error:
-        # a `Problem` names its file already
-        problems.append(Problem(path, str(error).removeprefix(str(path)).lstrip(": "), kind))
-        return None

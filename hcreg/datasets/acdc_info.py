@@ -7,7 +7,8 @@ from hcreg.datasets.problems import Problem
 
 FILE = "Info.cfg"
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
-_REQUIRED = {"train": ("ED", "ES", "Group", "Height", "NbFrame", "Weight"), "test": ("ED", "ES")}
+_KEYS = ("ED", "ES", "Group", "Height", "NbFrame", "Weight")
+_REQUIRED = {"train": _KEYS, "test": ("ED", "ES")}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ def read_info(path, split):
     except (OSError, UnicodeDecodeError) as error:
         return None, [Problem(path, f"is not readable as text ({error}). Download it again.", "Info.cfg unreadable")]
     problems = []
-    cells = {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
+    pairs = [(key.strip(), value.strip()) for key, colon, value in (line.partition(":") for line in lines) if colon]
+    cells = dict(pairs)
+    for key in _KEYS:
+        values = [repr(value) for name, value in pairs if name == key]
+        if len(values) > 1:
+            message = f"has {len(values)} lines {key}, of {' and '.join(values)}. Expected one; remove what is wrong."
+            problems.append(Problem(path, message, "key twice"))
     missing = [key for key in _REQUIRED[split] if key not in cells]
     if missing:
         message = f"has no {' and no '.join(missing)}. Expected lines {', '.join(_REQUIRED[split])}, such as 'ED: 1'."

@@ -7,7 +7,7 @@ from hcreg.datasets.folder_dataset import FolderDataset
 from hcreg.datasets.hc18_annotations import ellipse_of_annotation
 from hcreg.datasets.hc18_folder import CSV_FILES, FOLDERS, NAME, base_folder, is_there, list_images, no_folder
 from hcreg.datasets.hc18_table import read_table
-from hcreg.datasets.problems import Problem
+from hcreg.datasets.problems import Problem, tried
 from hcreg.preprocessing.images import read_image, read_shape
 
 _LAST_EXAMINATION_OF_TRIMESTER = ((132, 1), (696, 2))
@@ -231,24 +231,21 @@ class HC18(FolderDataset):
 
 def _problems_of(record):
     """List what is wrong with one image and its annotation."""
-    image, problems = None, []
-    try:
-        image = record.image()
-        if image.min() == image.max():
-            message = f"every pixel has the value {image.min()}, which cannot be standardised. Replace the image."
-            problems.append(Problem(record.image_path, message, "constant image"))
-    except (ValueError, OSError) as error:
-        problems.append(Problem(record.image_path, _without(record.image_path, error), "image"))
-    if record.annotation_path is None:
+    problems = []
+    image = tried(record.image_path, "image", record.image, problems)
+    if image is not None and image.min() == image.max():
+        message = f"every pixel has the value {image.min()}, which cannot be standardised. Replace the image."
+        problems.append(Problem(record.image_path, message, "constant image"))
+    path = record.annotation_path
+    if path is None:
         return problems
-    try:
-        if image is None:
-            read_image(record.annotation_path)
-            return problems
-        ellipse, _ = record._ellipse_and_mask(image.shape)
-    except (ValueError, OSError) as error:
-        problems.append(Problem(record.annotation_path, _without(record.annotation_path, error), "annotation"))
+    if image is None:  # the annotation's pixels can be compared with nothing, but should be readable
+        tried(path, "annotation", lambda: read_image(path), problems)
         return problems
+    found = tried(path, "annotation", lambda: record._ellipse_and_mask(image.shape), problems)
+    if found is None:
+        return problems
+    ellipse, _ = found
     fitted_mm = ellipse.circumference_mm(record.pixel_size_mm)
     difference_mm = abs(fitted_mm - record.hc_mm)
     if difference_mm > max(1.0, 0.01 * record.hc_mm):
@@ -256,13 +253,8 @@ def _problems_of(record):
             f"its ellipse has a circumference of {fitted_mm:.2f} mm, the CSV says {record.hc_mm:.2f} mm. "
             "Expected within 1 mm or 1 %: one of annotation, pixel size and circumference is another image's."
         )
-        problems.append(Problem(record.annotation_path, message, "circumference"))
+        problems.append(Problem(path, message, "circumference"))
     return problems
-
-
-def _without(path, error):
-    """Give an error's words without the path that starts them: a `Problem` names it already."""
-    return str(error).removeprefix(str(path)).lstrip(": ")
 
 
 def _trimester(examination_id):

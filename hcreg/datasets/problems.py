@@ -24,3 +24,29 @@ class Problem:
 
     def __str__(self):
         return f"{self.path}: {self.message}"
+
+
+def tried(path, kind, read, problems):
+    """What a function gives; None, and a problem more, if it raises.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that the problem is one of. An error's words may begin with it.
+    kind : str
+        The problem's.
+    read : callable()
+        Raises `ValueError` or `OSError` over what is wrong.
+    problems : list of Problem
+        Is added to.
+
+    Returns
+    -------
+    object
+    """
+    try:
+        return read()
+    except (ValueError, OSError) as error:
+        message = str(error).removeprefix(str(path)).lstrip(": ")  # a `Problem` names its file already
+        problems.append(Problem(path, message, kind))
+        return None

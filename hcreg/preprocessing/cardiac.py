@@ -1,4 +1,4 @@
-"""The three structures of a short-axis cardiac MRI: their labels, and their volumes in a label map."""
+"""The three structures of a short-axis cardiac MRI: their labels, their volumes, and what a cavity ejects."""
 
 import math
 from collections.abc import Mapping
@@ -75,3 +75,25 @@ def volumes_ml(label_map, spacing_mm):
     """
     voxel_ml = voxel_volume_ml(spacing_mm)
     return {name: count * voxel_ml for name, count in voxel_counts(label_map).items()}
+
+
+def ejection_fraction_percent(ed_ml, es_ml):
+    r"""Share of a cavity's end-diastolic volume that the heart ejects.
+
+    .. math:: \mathrm{EF} = 100 \, \frac{V_{ED} - V_{ES}}{V_{ED}}
+
+    Parameters
+    ----------
+    ed_ml, es_ml : float, ml
+
+    Returns
+    -------
+    float, percent
+        Negative where the cavity is larger at end-systole; NaN where the end-diastolic volume is not positive.
+
+    Examples
+    --------
+    >>> ejection_fraction_percent(120.0, 48.0)
+    60.0
+    """
+    return 100 * (ed_ml - es_ml) / ed_ml if ed_ml > 0 else math.nan

@@ -36,8 +36,8 @@ class Volume:
     Attributes
     ----------
     array : ndarray of shape (height, width, slices)
-        Rows go from anterior to posterior, columns from the patient's right to the left, slices towards the head:
-        a slice is shown as radiologists see it.
+        Rows go from anterior to posterior, columns from the patient's right to the left, as radiologists see a slice,
+        and slices in the direction that the file's affine calls superior.
     spacing_mm : (float, float, float), mm
         From row to row, column to column, slice to slice.
     affine : ndarray of shape (4, 4), float64
@@ -76,8 +76,8 @@ def read_volume(path):
         If no file has this path.
     ValueError
         If the file is a folder, is no NIfTI file, is truncated or damaged, holds several frames or an axis without
-        voxels, if its spacing is not positive or not the affine's, or if a voxel is NaN or infinite. Each has its own
-        message, which names the file.
+        voxels, if its spacing is not positive or not the affine's, or if a voxel is NaN, infinite or too large for
+        float32. Each has its own message, which names the file.
 
     Notes
     -----
@@ -92,12 +92,13 @@ def read_volume(path):
     voxel, and a damaged byte gives wrong voxels without a word.
     """
     path, header, raw = _open(path)
-    array = _voxels(path, header, raw)
+    with np.errstate(over="ignore"):  # refused below, with the file's name
+        array = _voxels(path, header, raw).astype(np.float32)
     num_bad = array.size - np.count_nonzero(np.isfinite(array))
     if num_bad:
         raise ValueError(
-            f"{path} has {num_bad} voxel(s) that are NaN or infinite, of {array.size}. Expected finite intensities. "
-            "Export or download it again."
+            f"{path} has {num_bad} voxel(s) that are NaN or infinite as float32, of {array.size}. Expected finite "
+            "intensities. Export or download it again."
         )
     return _as_volume(path, header, array, np.float32)
 
@@ -173,16 +174,15 @@ def check_alike(image, label_map):
         If they differ in shape, in spacing by more than a thousandth, or in place by more than a thousandth of the
         volume's diagonal. Both files and the numbers are named.
     """
-    files = f"{label_map.path} and its image {image.path.name}"
+    files = f"{label_map.path} differs from its image {image.path.name}"
     remedy = "Take both from one download."
     if image.array.shape != label_map.array.shape:
         raise ValueError(
-            f"{files} differ in shape: {label_map.array.shape} and {image.array.shape} (rows, columns, slices). "
-            f"{remedy}"
+            f"{files} in shape: {label_map.array.shape} and {image.array.shape} (rows, columns, slices). {remedy}"
         )
     if not np.allclose(image.spacing_mm, label_map.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
         raise ValueError(
-            f"{files} differ in spacing: {label_map.spacing_words} and {image.spacing_words} by their headers. {remedy}"
+            f"{files} in spacing: {label_map.spacing_words} and {image.spacing_words} by their headers. {remedy}"
         )
     corners = np.stack(np.meshgrid(*((0, size) for size in image.array.shape), [1], indexing="ij")).reshape(4, -1)
     places_mm = image.affine @ corners
@@ -190,8 +190,8 @@ def check_alike(image, label_map):
     diagonal_mm = np.linalg.norm(places_mm[:, -1] - places_mm[:, 0])
     if away_mm > SPACING_TOLERANCE * diagonal_mm:
         raise ValueError(
-            f"{files} differ in their affines: their corners lie up to {away_mm:.1f} mm apart. Affine of the label "
-            f"map: {label_map.affine.round(3).tolist()}, of the image: {image.affine.round(3).tolist()}. {remedy}"
+            f"{files} in its affine: their corners lie up to {away_mm:.2f} mm apart. Affine of the label map: "
+            f"{label_map.affine.round(3).tolist()}, of the image: {image.affine.round(3).tolist()}. {remedy}"
         )
 
 
@@ -204,6 +204,8 @@ def _open(path, whole=True):
         if size in _HEADERS and len(raw) >= size:
             # unchecked: nibabel would set a zero spacing to 1 mm, and drop the sign of a negative one, with a log line
             header = _HEADERS[size][0](raw[:size], endianness="<" if byte_order == "little" else ">", check=False)
+            if header["pixdim"][0] == 0:
+                header["pixdim"][0] = 1  # the standard's own reading
             _check_header(path, header)
             return path, header, raw
     raise ValueError(f"{path} is not a NIfTI file, whatever its name says. Expected one volume, .nii.gz or .nii.")
@@ -254,9 +256,13 @@ def _check_header(path, header):
             f"{path} has a spacing of {_mm(spacing)} in its header. Expected three positive, finite numbers: without "
             "them no volume can be told in ml. Download it again."
         )
-    unit = header.get_xyzt_units()[0]
+    try:
+        unit = header.get_xyzt_units()[0]
+    except _DAMAGED as error:
+        raise _damaged(path, f"its header gives the units {header['xyzt_units']}, no code of NIfTI") from error
     if unit not in ("mm", "unknown"):
         raise ValueError(f"{path} gives its spacing in {unit}, expected mm. Write its header anew.")
+    _orientation(path, header)  # an affine of no use is refused before any voxel is looked at
 
 
 def _shape(path, header):
@@ -291,7 +297,10 @@ def _orientation(path, header):
     """How to bring the file's axes to LPS, its affine with the header's spacing, and the spacing of the LPS axes."""
     spacing = header["pixdim"][1:4].astype(float)
     if header["sform_code"] or header["qform_code"]:
-        affine = header.get_best_affine().astype(float)
+        try:
+            affine = header.get_best_affine().astype(float)
+        except _DAMAGED as error:
+            raise _damaged(path, error) from error
     else:
         affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     lengths = np.linalg.norm(affine[:3, :3], axis=0)

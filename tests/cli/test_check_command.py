@@ -29,6 +29,17 @@ def test_problems_of_acdcs_folder_are_printed(root, capsys):
     assert summary == f"2 problem(s) in {root} (1 volumes read), as ACDC"
 
 
+def test_a_damaged_header_is_a_problem_among_others(root, capsys):
+    first, second = (root / "training" / "patient001" / f"patient001_frame{frame}_gt.nii.gz" for frame in ("01", "12"))
+    acdc_files.change_header(first, xyzt_units=5)
+    acdc_files.change_header(second, sform_code=0, qform_code=1, quatern_b=2)
+    assert cli.main(["check", str(root)]) == 1
+    *problems, summary = capsys.readouterr().out.splitlines()
+    for line, path in zip(problems, (first, second), strict=True):
+        assert line.startswith(f"{path}: is truncated or damaged (")
+    assert summary == f"2 problem(s) in {root} (2 volumes read), as ACDC"
+
+
 def test_a_folder_of_neither_says_what_was_expected(root, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     assert cli.main(["check", str(tmp_path / "photos")]) == 1

@@ -140,11 +140,10 @@ def test_a_crop_about_the_heart_holds_it_wherever_it_lies(cache):
     assert cut["areas_cm2"].sum() < 0.9 * whole[7:].sum()
 
 
-def test_a_stack_without_a_heart_is_cropped_about_the_frame():
-    empty = record("empty", 3, 30, 36)
-    empty.label_map().array[:] = 0
-    images, targets = SliceBatches(VolumeCache([empty], PREPARE), [0], crop_px=20)[0]
-    np.testing.assert_allclose(images[1], VolumeCache([empty], PREPARE).stacks[0]["image"][22:42, 26:46], atol=1e-5)
+def test_a_stack_whose_heart_lies_beyond_the_frame_is_cropped_about_the_frame():
+    cache = VolumeCache([record("aside", 3, 8, 8)], FramePreparation(Frame(20, 20, PIXEL_MM)))
+    images, targets = SliceBatches(cache, [0], crop_px=10)[0]
+    np.testing.assert_allclose(images[1], cache.stacks[0]["image"][5:15, 5:15], atol=1e-5)
     assert targets["areas_cm2"].max() == 0
 
 

@@ -36,6 +36,16 @@ def write_volume(path, array, spacing_mm=SPACING_MM):
     path.write_bytes(content)
 
 
+def change_header(path, **fields):
+    """Give a compressed file other header fields, as they are: nibabel would mend some of them."""
+    raw = gzip.decompress(path.read_bytes())
+    header = nib.Nifti1Header(raw[:348], check=False)
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(gzip.compress(header.binaryblock + raw[348:]))
+    return path
+
+
 def write_info(folder, **changes):
     """Write Info.cfg; None leaves a key out."""
     lines = [f"{key}: {value}" for key, value in (INFO | changes).items() if value is not None]

@@ -1,9 +1,21 @@
 """Voxels counted and volumes worked by hand."""
 
+import doctest
+import math
+
 import numpy as np
 import pytest
 
-from hcreg.preprocessing.cardiac import LABELS, NUM_CLASSES, STRUCTURES, volumes_ml, voxel_counts, voxel_volume_ml
+from hcreg.preprocessing import cardiac
+from hcreg.preprocessing.cardiac import (
+    LABELS,
+    NUM_CLASSES,
+    STRUCTURES,
+    ejection_fraction_percent,
+    volumes_ml,
+    voxel_counts,
+    voxel_volume_ml,
+)
 
 
 @pytest.fixture
@@ -50,3 +62,17 @@ def test_volume_is_of_all_three_sides_and_of_every_voxel(label_map):
         for name in STRUCTURES:
             assert wider[name] == pytest.approx(3 * once[name])
             assert denser[name] == pytest.approx(wider[name])
+
+
+def test_ejection_fraction_by_hand():
+    assert ejection_fraction_percent(160.0, 40.0) == 75.0
+    assert ejection_fraction_percent(80.0, 100.0) == -25.0
+    assert ejection_fraction_percent(80.0, 80.0) == 0.0
+    for ed_ml in (0.0, -1.0, math.nan):
+        assert math.isnan(ejection_fraction_percent(ed_ml, 0.5))
+
+
+def test_examples_of_the_docstrings():
+    failed, attempted = doctest.testmod(cardiac)
+    assert failed == 0
+    assert attempted >= 4

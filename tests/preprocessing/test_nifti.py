@@ -7,6 +7,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from acdc_files import change_header
 
 from hcreg.preprocessing.nifti import check_alike, read_label_map, read_spacing_mm, read_volume
 
@@ -48,16 +49,6 @@ def write(path, array, affine, spacing_mm=None, code=1):
 def path(tmp_path):
     """The phantom as ACDC stores it."""
     return write(tmp_path / "patient001_frame01.nii.gz", lps_array(), lps_affine(), (1.25, 1.5, 8.0))
-
-
-def with_header(path, **fields):
-    """The same file with other header fields, written as they are: nibabel would mend some of them."""
-    raw = gzip.decompress(path.read_bytes())
-    header = nib.Nifti1Header(raw[:348], check=False)
-    for name, value in fields.items():
-        header[name] = value
-    path.write_bytes(gzip.compress(header.binaryblock + raw[348:]))
-    return path
 
 
 def test_a_file_as_acdc_stores_it_gives_rows_columns_slices(path):
@@ -136,6 +127,19 @@ def test_a_file_without_orientation_is_taken_as_it_lies(tmp_path):
     assert volume.spacing_mm == SPACING_MM
 
 
+@pytest.mark.parametrize("qfac", [1, 0, -1])
+def test_an_affine_by_quaternion_is_read_and_its_handedness_0_is_1(path, qfac):
+    # half a turn about the third axis: the first two axes to the left and back, as in the phantom
+    x, y, z = ORIGIN_MM
+    place = {"qoffset_x": x, "qoffset_y": y, "qoffset_z": z}
+    change_header(path, sform_code=0, qform_code=1, quatern_d=1, pixdim=[qfac, 1.25, 1.5, 8, 1, 1, 1, 1], **place)
+    volume = read_volume(path)
+    expected = phantom()[..., ::-1] if qfac == -1 else phantom()
+    np.testing.assert_array_equal(volume.array, expected)
+    np.testing.assert_allclose(volume.affine @ (3, 2, 0, 1), (37.5, 25.5, -44.0 if qfac == -1 else -20.0, 1), atol=1e-5)
+    assert read_spacing_mm(path) == SPACING_MM
+
+
 def test_uncompressed_files_and_a_fourth_axis_of_one_frame_are_read(tmp_path):
     plain = write(tmp_path / "plain.nii", lps_array(), lps_affine())
     np.testing.assert_array_equal(read_volume(plain).array, phantom())
@@ -153,7 +157,7 @@ def test_nifti_2_big_endian_and_scaled_intensities_are_read(tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path / "big.nii.gz").array, phantom())
     path = write(tmp_path / "scaled.nii.gz", lps_array(phantom(np.int16)), lps_affine())
     np.testing.assert_array_equal(
-        read_volume(with_header(path, scl_slope=2.0, scl_inter=-7.0)).array, phantom() * 2 - 7
+        read_volume(change_header(path, scl_slope=2.0, scl_inter=-7.0)).array, phantom() * 2 - 7
     )
 
 
@@ -221,7 +225,7 @@ def test_an_axis_without_voxels_is_refused(tmp_path):
     ],
 )
 def test_an_impossible_spacing_is_refused_not_mended(path, spacing_mm, words):
-    with_header(path, pixdim=[1, *spacing_mm, 1, 1, 1, 1])
+    change_header(path, pixdim=[1, *spacing_mm, 1, 1, 1, 1])
     for read in (read_volume, read_label_map, read_spacing_mm):
         with pytest.raises(
             ValueError, match=rf"frame01\.nii\.gz has a spacing of {words} in its header. Expected three"
@@ -250,18 +254,23 @@ def test_an_affine_without_places_is_refused(tmp_path):
 
 
 def test_a_unit_other_than_mm_is_refused(path):
-    with_header(path, xyzt_units=1)
+    change_header(path, xyzt_units=1)
     with pytest.raises(ValueError, match="gives its spacing in meter, expected mm"):
         read_volume(path)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_voxels_that_are_no_numbers_are_counted(tmp_path, bad):
-    array = phantom()
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, -1e39])
+def test_voxels_that_are_no_numbers_of_float32_are_counted(tmp_path, bad, recwarn):
+    array = phantom(np.float64)
     array.flat[:3] = bad
     path = write(tmp_path / "holes.nii.gz", lps_array(array), lps_affine())
-    with pytest.raises(ValueError, match=r"holes\.nii\.gz has 3 voxel\(s\) that are NaN or infinite, of 120"):
+    with pytest.raises(
+        ValueError, match=r"holes\.nii\.gz has 3 voxel\(s\) that are NaN or infinite as float32, of 120"
+    ):
         read_volume(path)
+    assert not recwarn.list
+    array.flat[:3] = 3e38
+    assert read_volume(write(path, lps_array(array), lps_affine())).array.max() == np.float32(3e38)
 
 
 def test_colours_are_refused(tmp_path):
@@ -309,12 +318,19 @@ def test_a_changed_byte_is_noticed(tmp_path):
         {"dim": [3, 6, 5, 3000, 1, 1, 1, 1]},
         {"datatype": 12345},
         {"vox_offset": np.nan},
+        {"xyzt_units": 5},
+        {"sform_code": 0, "qform_code": 1, "quatern_b": 2},
+        {"sform_code": 0, "qform_code": 1, "pixdim": [2, 1.25, 1.5, 8, 1, 1, 1, 1]},
     ],
 )
 def test_a_damaged_header_is_named(path, fields):
-    with_header(path, **fields)
-    with pytest.raises(ValueError, match=r"patient001_frame01\.nii\.gz is truncated or damaged \("):
-        read_volume(path)
+    change_header(path, **fields)
+    of_voxels_too = fields.keys() & {"datatype", "vox_offset"} or fields.get("dim", [0] * 4)[3] == 3000
+    for read in (read_volume, read_label_map) if of_voxels_too else (read_volume, read_label_map, read_spacing_mm):
+        with pytest.raises(
+            ValueError, match=r"patient001_frame01\.nii\.gz is truncated or damaged \(.*no part of it was"
+        ):
+            read(path)
 
 
 def test_files_of_other_kinds(tmp_path, path):
@@ -355,24 +371,40 @@ def test_alike_volumes_pass_stored_in_whatever_order(tmp_path):
 
 def test_another_shape_is_refused_with_both_files(tmp_path):
     words = (
-        r"patient001_frame01_gt\.nii\.gz and its image patient001_frame01\.nii\.gz differ in shape: \(5, 6, 3\) and "
-        r"\(5, 6, 4\) \(rows, columns, slices\)\. Take both from one download"
+        r"patient001_frame01_gt\.nii\.gz differs from its image patient001_frame01\.nii\.gz in shape: \(5, 6, 3\) "
+        r"and \(5, 6, 4\) \(rows, columns, slices\)\. Take both from one download"
     )
     with pytest.raises(ValueError, match=words):
         check_alike(*pair(tmp_path, array=lps_array(phantom() % 4)[..., :3]))
 
 
 def test_another_spacing_is_refused_with_both_numbers(tmp_path):
-    words = r"frame01_gt.* and its image .*differ in spacing: 1\.5 x 1\.25 x 10 mm and 1\.5 x 1\.25 x 8 mm by their"
+    words = r"frame01_gt.*differs from its image .* in spacing: 1\.5 x 1\.25 x 10 mm and 1\.5 x 1\.25 x 8 mm by their"
     with pytest.raises(ValueError, match=words):
         check_alike(*pair(tmp_path, affine=lps_affine((1.5, 1.25, 10.0))))
-    with pytest.raises(ValueError, match="differ in spacing"):
+    with pytest.raises(ValueError, match="in spacing"):
         check_alike(*pair(tmp_path, affine=lps_affine((1.5, 1.25 * 1.002, 8.0))))
 
 
 def test_another_place_is_refused_with_the_distance(tmp_path):
     affine = lps_affine()
     affine[:3, 3] += (3.0, 0.0, 4.0)
-    words = r"differ in their affines: their corners lie up to 5\.0 mm apart\. Affine of the label map: \[\[.*43\.0"
+    words = (
+        r"patient001_frame01_gt\.nii\.gz differs from its image patient001_frame01\.nii\.gz in its affine: their "
+        r"corners lie up to 5\.00 mm apart\. Affine of the label map: \[\[.*43\.0.*, of the image: \[\[.*40\.0"
+    )
     with pytest.raises(ValueError, match=words):
         check_alike(*pair(tmp_path, affine=affine))
+
+
+def test_a_place_may_differ_by_a_thousandth_of_the_diagonal(tmp_path):
+    # of 7.5, 7.5 and 32 mm: 33.7 mm, so that 0.03 mm pass and 0.04 mm do not
+    for shift_mm in (0.03, 0.04, 0.15):
+        affine = lps_affine()
+        affine[1, 3] += shift_mm
+        volumes = pair(tmp_path, affine=affine)
+        if shift_mm == 0.03:
+            check_alike(*volumes)
+        else:
+            with pytest.raises(ValueError, match=f"corners lie up to {shift_mm:.2f} mm apart"):
+                check_alike(*volumes)
