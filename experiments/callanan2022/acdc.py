@@ -14,9 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.callanan2022.acdc_measures import prediction_rows
-from experiments.callanan2022.acdc_protocol import ARMS, PREDICTIONS, SMOKE, TAP, WEIGHTS, Protocol, folds_of, train
-from experiments.callanan2022.acdc_reporting import arm_row, comparisons, constant_row, table_lines, with_correction
+from experiments.callanan2022.acdc_protocol import ARMS, SMOKE, TAP, Protocol, folds_of
+from experiments.callanan2022.acdc_reporting import (
+    ArmRuns,
+    arm_row,
+    commits_of,
+    comparisons,
+    constant_row,
+    table_lines,
+    with_correction,
+)
+from experiments.callanan2022.acdc_training import HISTORY, PREDICTIONS, TRAINING_PREDICTIONS, WEIGHTS, train
 from hcreg import runs
 from hcreg.cardiac_volumes.running import read_stacks
 from hcreg.datasets import synthetic
@@ -42,10 +50,17 @@ def main(arguments=None):
     Parameters
     ----------
     arguments : list of str, optional
+        By default those of the process.
 
     Returns
     -------
     int
+        The exit status, 0.
+
+    Raises
+    ------
+    SystemExit
+        If the arguments are none, saying on standard error what is expected.
     """
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -68,6 +83,8 @@ def main(arguments=None):
     wrong = [fold for fold in options.folds if not 0 <= fold < protocol.num_folds]
     if wrong:
         parser.error(f"--folds are numbers from 0 to {protocol.num_folds - 1}. Received: {' '.join(map(str, wrong))}.")
+    if getattr(options, "epochs", None) is not None and options.epochs < 1:
+        parser.error(f"--epochs is 1 or more. Received: {options.epochs}.")
     if options.command == "run" and options.data is None and not options.smoke:
         parser.error("--data is needed, ACDC's folder as downloaded; or --smoke, for a look at a synthetic cohort.")
     folder = options.out / ("smoke" if options.smoke else "") / NAME
@@ -84,8 +101,17 @@ def run(folder, protocol, options):
     Parameters
     ----------
     folder : pathlib.Path
+        Of the runs; see `run_folder`.
     protocol : Protocol
     options : argparse.Namespace
+        ``data``, ``cache``, ``arms``, ``seeds`` and ``folds`` of the command line.
+
+    Raises
+    ------
+    ValueError
+        If the data cannot be used, or a folder holds a run of other settings.
+    FloatingPointError
+        If a training diverged.
     """
     root = options.data or synthetic.cardiac_volumes(folder / "cohort", SMOKE_PATIENTS, seed=1)
     dataset = ACDC(root)
@@ -105,15 +131,26 @@ def run(folder, protocol, options):
                 fold,
                 seed,
                 on_epoch=lambda: bar.advance(task),
-                test=prediction_rows,
             )
             bar.update(task, completed=number * protocol.epochs)
-            seconds = f"{record['training_seconds']:.0f} s of training, {record['test_seconds']:.0f} s of tests"
-            print(f"{arm}, seed {seed}, fold {fold}: {seconds}", file=sys.stderr, flush=True)
+            seconds = [f"{record[f'{part}_seconds']:.0f} s of {part}" for part in ("training", "measuring")]
+            print(f"{arm}, seed {seed}, fold {fold}: {', '.join(seconds)}", file=sys.stderr, flush=True)
 
 
 def run_folder(folder, arm, seed, fold):
-    """Where the run of one arm, seed and fold lies: a `pathlib.Path`."""
+    """Where the run of one arm, seed and fold lies.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of all runs.
+    arm : str
+    seed, fold : int
+
+    Returns
+    -------
+    pathlib.Path
+    """
     return folder / arm / f"seed_{seed}" / f"fold_{fold}"
 
 
@@ -123,30 +160,33 @@ def report(folder, options):
     Parameters
     ----------
     folder : pathlib.Path
+        Of the runs.
     options : argparse.Namespace
+        ``save``, ``arms``, ``seeds`` and ``folds`` of the command line; the first arm is compared with each other.
 
     Raises
     ------
     ValueError
         If a run is missing or not finished, or runs are of different data or settings.
     """
-    rows, records = {}, {}
-    for arm in options.arms:
-        rows[arm], records[arm] = read_runs(folder, arm, options.seeds, options.folds)
-    check_alike([record for of_arm in records.values() for record in of_arm])
+    found = {arm: read_runs(folder, arm, options.seeds, options.folds) for arm in options.arms}
+    records = [record for runs_of_arm in found.values() for record in runs_of_arm.records]
+    check_alike(records)
     saved = options.save or folder
-    table = [arm_row(arm, rows[arm], records[arm]) for arm in options.arms]
+    table = [arm_row(arm, of_arm) for arm, of_arm in found.items()]
     table.append(constant_row(table[0]))
-    first, *others = options.arms
-    pairs = [test for other in others for test in comparisons(rows[first], rows[other], first, other)]
+    first, *others = found
+    pairs = [test for other in others for test in comparisons(found[first].rows, found[other].rows, first, other)]
     tests = with_correction(pairs)
     write_rows(saved / "acdc.csv", table)
     write_rows(saved / "acdc_tests.csv", tests)
-    write_rows(saved / "acdc_predictions.csv", [{"arm": arm, **row} for arm in options.arms for row in rows[arm]])
-    settings = {name: records[first][0]["arguments"][name] for name in ("protocol", "augmentation", "data")}
-    write_json(saved / "acdc.json", {"command": _command(options), **settings, **provenance()})
+    write_rows(saved / "acdc_predictions.csv", [{"arm": arm, **row} for arm in found for row in found[arm].rows])
+    write_rows(saved / "acdc_history.csv", [{"arm": arm, **row} for arm in found for row in found[arm].history])
+    settings = {name: records[0]["arguments"][name] for name in ("protocol", "augmentation", "data")}
+    made = {"command": _command(options), "commits_of_runs": commits_of(records)}
+    write_json(saved / "acdc.json", {**made, **settings, **provenance()})
     print("\n".join(table_lines(table, tests)))
-    protocol = records[first][0]["arguments"]["protocol"]
+    protocol = records[0]["arguments"]["protocol"]
     protocol = Protocol(**{**protocol, "frame": Frame(**protocol["frame"])})
     fold, seed = options.folds[0], options.seeds[0]
     places = {arm: run_folder(folder, arm, seed, fold) / WEIGHTS for arm in options.arms}
@@ -154,25 +194,25 @@ def report(folder, options):
 
 
 def read_runs(folder, arm, seeds, folds):
-    """Predictions and records of an arm.
+    """What the runs of an arm left.
 
     Parameters
     ----------
     folder : pathlib.Path
+        Of all runs.
     arm : str
     seeds, folds : sequence of int
 
     Returns
     -------
-    rows : list of dict
-    records : list of dict
+    ArmRuns
 
     Raises
     ------
     ValueError
         If a run is missing or not finished, naming it and the command that makes it.
     """
-    rows, records = [], []
+    found = ArmRuns([], [], [], [])
     for seed in seeds:
         for fold in folds:
             place = run_folder(folder, arm, seed, fold)
@@ -183,9 +223,11 @@ def read_runs(folder, arm, seeds, folds):
                     f"{', '.join(map(str, folds))} of {arm}. Call run again, which goes on; or name fewer with --arms, "
                     "--seeds and --folds."
                 )
-            records.append(record)
-            rows += read_rows(place / PREDICTIONS, **_PREDICTION_COLUMNS)
-    return rows, records
+            found.records.append(record)
+            found.rows.extend(read_rows(place / PREDICTIONS, **_PREDICTION_COLUMNS))
+            found.training_rows.extend(read_rows(place / TRAINING_PREDICTIONS, **_PREDICTION_COLUMNS))
+            found.history.extend({"seed": seed, "fold": fold, **row} for row in read_rows(place / HISTORY))
+    return found
 
 
 def check_alike(records):
@@ -194,10 +236,12 @@ def check_alike(records):
     Parameters
     ----------
     records : list of dict
+        Of ``run.json``.
 
     Raises
     ------
     ValueError
+        If settings, augmentation or data of two of them differ, naming which.
     """
     for name in ("protocol", "augmentation", "data"):
         if any(record["arguments"][name] != records[0]["arguments"][name] for record in records):
@@ -239,7 +283,9 @@ def map_figure(weights, protocol):
 
 def _command(options):
     lists = {"arms": options.arms, "seeds": options.seeds, "folds": options.folds}
-    words = [f"--{name} {' '.join(map(str, values))}" for name, values in lists.items()]
+    words = [f"--out {options.out}"] + ["--smoke"] * options.smoke
+    words += [f"--{name} {' '.join(map(str, values))}" for name, values in lists.items()]
+    words += [] if options.save is None else [f"--save {options.save}"]
     return f"python -m experiments.callanan2022.acdc report {' '.join(words)}"
 
 

@@ -10,8 +10,8 @@ from hcreg.attention import channel
 _BATCH = 8
 
 
-def prediction_rows(model, cache, indices):
-    """Answers and measures of test stacks.
+def answer_rows(model, cache, indices):
+    """Answers to stacks, and where HiResCAM says that they come from.
 
     Parameters
     ----------
@@ -25,17 +25,18 @@ def prediction_rows(model, cache, indices):
     -------
     list of dict
         For each stack ``subject_id``, ``patient_id``, ``phase``, ``group``, ``diseased`` (0 or 1), ``logit``,
-        ``probability``; ``share_hires_cam`` and ``share_gradient``, how much of the map's absolute values lies inside
-        the heart, and ``share_chance``, of a map of one value; ``relevance``, the sum of the absolute HiResCAM map in
-        units of the logit; ``swap_logit_change`` and ``swap_class_change``, see `swap_effect`. NaN where a map is zero
-        everywhere, or there is nobody to swap with.
+        ``probability``; ``share_hires_cam``, how much of the map's absolute values lies inside the heart, NaN where it
+        is zero everywhere, and ``share_chance``, of a map of one value; ``relevance``, the sum of the absolute map in
+        units of the logit.
+
+    Raises
+    ------
+    ValueError
+        If a stack has no label map.
     """
     records = [cache.records[index] for index in indices]
     images, hearts = images_of(cache, indices), hearts_of(cache, indices)
-    scores = score_model(model)
-    logits, cam_share, relevance = cam_measures(model, images, hearts)
-    gradient_share = gradient_shares(scores, images, hearts)
-    change, class_change = swap_effect(scores, images, hearts, records, logits)
+    logits, shares, relevance = cam_measures(model, images, hearts)
     labels = labels_of(records)
     return [
         {
@@ -46,19 +47,51 @@ def prediction_rows(model, cache, indices):
             "diseased": int(labels[row]),
             "logit": logits[row],
             "probability": 1 / (1 + np.exp(-logits[row])),
-            "share_hires_cam": cam_share[row],
-            "share_gradient": gradient_share[row],
+            "share_hires_cam": shares[row],
             "share_chance": float(hearts[row].mean()),
             "relevance": relevance[row],
-            "swap_logit_change": change[row],
-            "swap_class_change": class_change[row],
         }
         for row, record in enumerate(records)
     ]
 
 
+def prediction_rows(model, cache, indices):
+    """Answers and all measures of test stacks.
+
+    Parameters
+    ----------
+    model, cache, indices
+        As of `answer_rows`.
+
+    Returns
+    -------
+    list of dict
+        What `answer_rows` tells; ``share_gradient``, see `gradient_shares`; ``swap_logit_change`` and
+        ``swap_class_change``, see `swap_effect`.
+    """
+    rows = answer_rows(model, cache, indices)
+    records = [cache.records[index] for index in indices]
+    images, hearts = images_of(cache, indices), hearts_of(cache, indices)
+    scores = score_model(model)
+    shares = gradient_shares(scores, images, hearts)
+    change, class_change = swap_effect(scores, images, hearts, records, np.array([row["logit"] for row in rows]))
+    measures = {"share_gradient": shares, "swap_logit_change": change, "swap_class_change": class_change}
+    return [{**row, **{name: values[number] for name, values in measures.items()}} for number, row in enumerate(rows)]
+
+
 def score_model(model):
-    """From images to the logits of a classifier: a `keras.Model`."""
+    """A classifier without its sigmoid.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `hcreg.models.unet3d_classifier`.
+
+    Returns
+    -------
+    keras.Model
+        From images to logits, sharing the weights.
+    """
     return keras.Model(model.input, model.get_layer("logits").output)
 
 
@@ -80,7 +113,7 @@ def cam_measures(model, images, hearts):
         Sum of the absolute map, in units of the logit.
     """
     guided = models.with_attention(model, TAP)
-    told = guided.predict({"image": images[..., None], "mask": hearts[..., None]}, batch_size=_BATCH, verbose=0)
+    told = _in_batches(lambda image, mask: guided({"image": image, "mask": mask}, training=False), images, hearts)
     logits, total, outside = (np.asarray(channel(told, name)[:, 0], float) for name in ("logit", "total", "outside"))
     return logits, _share(total - outside, total), total
 
@@ -98,12 +131,7 @@ def gradient_shares(scores, images, hearts):
     -------
     ndarray of shape (num_stacks,)
     """
-    sizes = np.concatenate(
-        [
-            np.abs(keras.ops.convert_to_numpy(backend.gradient(scores, images[start : start + _BATCH, ..., None])))
-            for start in range(0, len(images), _BATCH)
-        ]
-    )[..., 0].astype(float)
+    sizes = np.abs(_in_batches(lambda image: backend.gradient(scores, image), images))[..., 0].astype(float)
     axes = (1, 2, 3)
     return _share((sizes * hearts).sum(axes), sizes.sum(axes))
 
@@ -143,12 +171,19 @@ def swap_effect(scores, images, hearts, records, logits):
     rows, others = np.array(pairs).T
     kept = np.maximum(hearts[rows], hearts[others])
     swapped = kept * images[rows] + (1 - kept) * images[others]
-    found = scores.predict(swapped[..., None], batch_size=_BATCH, verbose=0)[:, 0].astype(float)
+    found = _in_batches(scores, swapped)[:, 0].astype(float)
     for row in np.unique(rows):
         of_row = found[rows == row]
         change[row] = np.abs(of_row - logits[row]).mean()
         class_change[row] = np.mean((of_row > 0) != (logits[row] > 0))
     return change, class_change
+
+
+def _in_batches(function, *stacks):
+    """What a function of batches gives, without a graph: to draw one up takes longer than these few stacks."""
+    batches = range(0, len(stacks[0]), _BATCH)
+    parts = (function(*(each[start : start + _BATCH, ..., None] for each in stacks)) for start in batches)
+    return np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
 
 
 def _share(part, whole):

@@ -1,28 +1,23 @@
-"""NOR against diseased on ACDC: what the arms share, the images, their augmentation, and one training."""
+"""NOR against diseased on ACDC: the arms, what they share, the images and their augmentation."""
 
-import time
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+import math
+from dataclasses import dataclass, field, replace
 
-import keras
 import numpy as np
 
-from experiments.callanan2022.protocol import CROSS_ENTROPY, DEFAULT, compiled
-from hcreg import backend, model_state, models, runs
+from experiments.callanan2022.protocol import CROSS_ENTROPY, DEFAULT
+from hcreg import models
 from hcreg.augmentation import Chain, HorizontalFlip, Rotation, compose
 from hcreg.augmentation.volumetric import ElasticDeformation, MRIContrast, SliceShifts, warp_stack
 from hcreg.cardiac_volumes import patient_folds
-from hcreg.cardiac_volumes.running import describe_data
 from hcreg.datasets.volume_cache import SHARE
-from hcreg.files import remove_leftovers, write_rows, written_whole
 from hcreg.preprocessing.volumes import Frame
 
-# In so short a training the default weight holds the network at guessing, which its training loss tells.
+# In so short a training the default weight leaves logits of a few hundredths, which the training loss tells.
 WEIGHT_1 = replace(DEFAULT, name="heatmap_weight_1", weight=1.0)
 ARMS = {arm.name: arm for arm in (CROSS_ENTROPY, DEFAULT, WEIGHT_1)}
 HEALTHY = "NOR"
 TAP = "bottom_relu2"
-STATE, WEIGHTS, HISTORY, PREDICTIONS = "training_state.npz", "model.weights.h5", "history.csv", "predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,8 @@ class Protocol:
     filters, num_levels, normalization
         Of `hcreg.models.unet3d_classifier`. "group" would normalise each stack by itself, and so take from the means of
         the maps much of what the classes are told by.
+    momentum : float
+        Of the moving statistics, likewise: of a few hundred steps Keras's 0.99 would leave them those of the start.
     epochs, batch_size : int
         All epochs are trained, and the last weights tested: nothing is chosen on images.
     learning_rate : float
@@ -103,28 +100,54 @@ class Protocol:
     num_folds : int
     split_seed : int
         Of the folds; the seeds of training do not change them.
+
+    Raises
+    ------
+    ValueError
+        If there is no epoch, no stack in a batch, or a learning rate that is none.
     """
 
     frame: Frame = FRAME
     filters: int = 8
     num_levels: int = 2
     normalization: str = "batch"
+    momentum: float = 0.9
     epochs: int = 30
     batch_size: int = 8
     learning_rate: float = 2e-3
     num_folds: int = 5
     split_seed: int = 0
 
+    def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Protocol.{name} is a whole number, 1 or more. Received: {getattr(self, name)!r}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"Protocol.learning_rate is a number above 0, such as 2e-3. Received: {self.learning_rate!r}."
+            )
+
     def network(self, seed):
-        """The untrained network: a `keras.Model` from (batch, height, width, slices, 1) to the probability of disease.
+        """The untrained network.
 
         Parameters
         ----------
         seed : int
+            Of the initial weights.
+
+        Returns
+        -------
+        keras.Model
+            From (batch, height, width, slices, 1), stacks standardised one by one, to the probability of disease
+            (batch, 1); see `hcreg.models.unet3d_classifier`.
         """
-        shape = (self.frame.height_px, self.frame.width_px, self.frame.num_slices, 1)
         return models.unet3d_classifier(
-            shape, filters=self.filters, num_levels=self.num_levels, normalization=self.normalization, seed=seed
+            (self.frame.height_px, self.frame.width_px, self.frame.num_slices, 1),
+            filters=self.filters,
+            num_levels=self.num_levels,
+            normalization=self.normalization,
+            momentum=self.momentum,
+            seed=seed,
         )
 
 
@@ -168,8 +191,34 @@ def folds_of(records, protocol):
 
 
 def labels_of(records):
-    """1 for diseased, 0 for healthy: ndarray of float32 (num_records,)."""
+    """The classes.
+
+    Parameters
+    ----------
+    records : sequence of ACDCRecord
+
+    Returns
+    -------
+    ndarray of shape (num_records,), float32
+        1 for diseased, 0 for healthy.
+    """
     return np.array([record.group != HEALTHY for record in records], np.float32)
+
+
+def images_of(cache, indices):
+    """Standardised stacks.
+
+    Parameters
+    ----------
+    cache : VolumeCache
+        Of a `FramePreparation`.
+    indices : sequence of int
+
+    Returns
+    -------
+    ndarray of shape (num_stacks, height, width, slices), float32
+    """
+    return np.stack([cache.stacks[index]["image"] for index in indices])
 
 
 def hearts_of(cache, indices):
@@ -178,19 +227,26 @@ def hearts_of(cache, indices):
     Parameters
     ----------
     cache : VolumeCache
-        Of a `FramePreparation`, with label maps.
+        Of a `FramePreparation`.
     indices : sequence of int
 
     Returns
     -------
     ndarray of shape (num_stacks, height, width, slices), float32
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a stack has no label map, naming its image.
     """
+    for index in indices:
+        if "shares" not in cache.stacks[index]:
+            raise ValueError(
+                f"{cache.records[index].image_path} has no label map, which the heatmap loss and the measures need to "
+                "know where the heart is. Put it beside the image, as ..._gt.nii.gz, or leave the patient out."
+            )
     return np.stack([1 - cache.stacks[index]["shares"][..., 0].astype(np.float32) / SHARE for index in indices])
-
-
-def images_of(cache, indices):
-    """Standardised stacks: ndarray of shape (num_stacks, height, width, slices), float32; see `hearts_of`."""
-    return np.stack([cache.stacks[index]["image"] for index in indices])
 
 
 def class_weights(labels):
@@ -222,6 +278,7 @@ def epoch_batches(images, hearts, labels, batch_size, epoch, seed, augment=None)
     labels : ndarray of shape (num_stacks,)
     batch_size : int
     epoch, seed : int
+        Of the order of the stacks; with the stack's position also of its augmentation.
     augment : Augmentation, optional
 
     Yields
@@ -229,6 +286,7 @@ def epoch_batches(images, hearts, labels, batch_size, epoch, seed, augment=None)
     x : dict
         "image" and "mask", (batch, height, width, slices, 1).
     y, weights : ndarray of shape (batch,)
+        Labels, and `class_weights` of them among all of the epoch. The last batch is smaller where stacks are left.
     """
     weights = class_weights(labels)
     order = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,))).permutation(len(labels))
@@ -242,93 +300,3 @@ def epoch_batches(images, hearts, labels, batch_size, epoch, seed, augment=None)
             ]
         image, mask = (np.stack(part)[..., None] for part in zip(*stacks))
         yield {"image": image, "mask": mask}, labels[rows], weights[rows]
-
-
-def train(arm, protocol, cache, split, folder, fold, seed, on_epoch=None, test=None):
-    """Train one network on one fold and test it, unless that was done; a stopped training goes on.
-
-    Parameters
-    ----------
-    arm : experiments.callanan2022.protocol.Arm
-    protocol : Protocol
-    cache : VolumeCache
-    split : dict
-        Of `folds_of`.
-    folder : path-like
-        Run folder.
-    fold, seed : int
-        They fix initial weights, order and augmentation, alike in all arms.
-    on_epoch : callable, optional
-        Called after each epoch.
-    test : callable
-        ``test(model, cache, indices)`` gives the rows of ``predictions.csv``.
-
-    Returns
-    -------
-    dict
-        The record of ``run.json``.
-    """
-    folder = Path(folder)
-    record = open_run(arm, protocol, cache.records, split, folder, fold, seed)
-    if record["status"] == "finished":
-        return record
-    keras.utils.clear_session()
-    backend.seed_everything(seed)
-    parts = {part: cache.index_of(split[part]) for part in ("training", "test")}
-    images, hearts = images_of(cache, parts["training"]), hearts_of(cache, parts["training"])
-    labels = labels_of([cache.records[index] for index in parts["training"]])
-    run_seed = seed * 1000 + fold
-    model = protocol.network(run_seed)
-    steps = protocol.epochs * -(-len(labels) // protocol.batch_size)
-    guided = compiled(model, TAP, _for_steps(arm, steps), protocol.learning_rate, steps)
-    history = _restored(guided, folder)
-    augment = Augmentation()
-    for epoch in range(len(history), protocol.epochs):
-        started = time.perf_counter()
-        batches = epoch_batches(images, hearts, labels, protocol.batch_size, epoch, run_seed, augment)
-        found = [guided.train_on_batch(x, y, sample_weight=weights, return_dict=True) for x, y, weights in batches]
-        logs = {name: float(np.mean([logs[name] for logs in found])) for name in found[0]}
-        if not np.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"The loss became {logs['loss']} in epoch {epoch + 1} of {folder}. Try a smaller --learning-rate."
-            )
-        history.append({"epoch": epoch + 1, **logs, "seconds": time.perf_counter() - started})
-        with written_whole(folder / STATE) as partial, open(partial, "wb") as file:
-            model_state.save_state(file, guided, history)
-        if on_epoch is not None:
-            on_epoch()
-    write_rows(folder / HISTORY, history)
-    with written_whole(folder / WEIGHTS) as partial:
-        partial.write_bytes(model_state.weights_bytes(model))
-    started = time.perf_counter()
-    rows = test(model, cache, parts["test"])
-    write_rows(folder / PREDICTIONS, [{"fold": fold, "seed": seed, **row} for row in rows])
-    results = {
-        "training_seconds": sum(row["seconds"] for row in history),
-        "test_seconds": time.perf_counter() - started,
-        "num_parameters": model.count_params(),
-        "num_stacks": {part: len(indices) for part, indices in parts.items()},
-    }
-    runs.close_run(folder, record, **results)
-    (folder / STATE).unlink(missing_ok=True)
-    return {**record, **results, "status": "finished"}
-
-
-def open_run(arm, protocol, records, split, folder, fold, seed):
-    """Begin a run or go on with one: see `hcreg.runs.open_run`, which also says what is refused."""
-    arguments = {"arm": asdict(arm), "protocol": asdict(protocol), "augmentation": asdict(Augmentation())}
-    return runs.open_run(folder, {**arguments, "fold": fold, "seed": seed, "data": describe_data(records)}, split)
-
-
-def _for_steps(arm, steps):
-    """The weight of the attention term has grown when half of a short run is over."""
-    return replace(arm, ramp_steps=min(arm.ramp_steps, steps // 2))
-
-
-def _restored(guided, folder):
-    remove_leftovers(folder / STATE)
-    if not (folder / STATE).is_file():
-        return []
-    arrays, history = model_state.load_state(folder / STATE, folder / STATE)
-    model_state.restore(guided, arrays, folder / STATE)
-    return history

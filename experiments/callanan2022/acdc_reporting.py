@@ -1,11 +1,12 @@
-"""The table of NOR against diseased from the test stacks' rows: both arms, the constant, and the arms side by side."""
+"""The table of NOR against diseased from what the runs left: the arms, the constant, and the arms side by side."""
+
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
+from experiments.callanan2022.acdc_statistics import THRESHOLD, auc, auc_within_folds, balanced_accuracy, mcnemar
 from hcreg import statistics
 
-THRESHOLD = 0.5
 _SMALLEST = 1e-7  # a probability is no smaller in a log-loss
 _MEANS = (
     "logit",
@@ -17,6 +18,7 @@ _MEANS = (
     "swap_class_change",
 )
 _SHOWN = (
+    "training_auc",
     "auc_within_folds",
     "sensitivity",
     "specificity",
@@ -29,13 +31,35 @@ _SHOWN = (
 COMPARED = ("log_loss", "share_hires_cam", "share_gradient", "swap_logit_change", "swap_class_change")
 
 
+@dataclass(frozen=True)
+class ArmRuns:
+    """What the runs of one arm left, of all folds and seeds.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Of ``predictions.csv``: the test stacks.
+    training_rows : list of dict
+        Of ``training_predictions.csv``: the stacks each network was trained on.
+    history : list of dict
+        Of ``history.csv``, with "seed" and "fold".
+    records : list of dict
+        Of ``run.json``.
+    """
+
+    rows: list
+    training_rows: list
+    history: list
+    records: list
+
+
 def patient_rows(rows):
     """One row for each patient: the mean over both phases, and over seeds where there are several.
 
     Parameters
     ----------
     rows : list of dict
-        Of ``predictions.csv``, of one arm.
+        Of ``predictions.csv``, of one arm; or of ``training_predictions.csv``, of one network.
 
     Returns
     -------
@@ -60,28 +84,28 @@ def patient_rows(rows):
                 "probability": probability,
                 "log_loss": float(-np.log(max(probability if diseased else 1 - probability, _SMALLEST))),
                 "correct": int((probability > THRESHOLD) == bool(diseased)),
-                **{name: float(np.mean([row[name] for row in stacks])) for name in _MEANS},
+                **{name: float(np.mean([row[name] for row in stacks])) for name in _MEANS if name in stacks[0]},
             }
         )
     return found
 
 
-def arm_row(arm, rows, records):
+def arm_row(arm, runs):
     """Everything the table says of an arm.
 
     Parameters
     ----------
     arm : str
-    rows : list of dict
-        Of ``predictions.csv``, all folds and seeds.
-    records : list of dict
-        Of ``run.json``.
+    runs : ArmRuns
 
     Returns
     -------
     dict
-        Intervals are 95 % bootstrap intervals over patients.
+        Of the test patients, intervals being 95 % bootstrap intervals over patients; ``training_...`` of the finished
+        networks and the patients each was trained on, see `training_measures`; ``last_epoch_...`` as trained, on
+        augmented stacks, normalised by their own batch; commits of the runs, those that differ, in one cell.
     """
+    rows, records = runs.rows, runs.records
     patients = patient_rows(rows)
     y_true, y_pred = _columns(patients, "diseased", "probability")
     pairs = np.column_stack([y_true, y_pred])
@@ -105,11 +129,60 @@ def arm_row(arm, rows, records):
     logits = np.array([patient["logit"] for patient in patients])
     row["logit_sd"] = float(logits.std(ddof=1))
     row["swap_change_over_sd"] = row["swap_logit_change"] / row["logit_sd"] if row["logit_sd"] > 0 else float("nan")
+    row |= training_measures(runs.training_rows)
+    last = max(each["epoch"] for each in runs.history)
+    for name in ("loss", "accuracy"):
+        row[f"last_epoch_{name}"] = float(np.mean([each[name] for each in runs.history if each["epoch"] == last]))
     row["epochs"] = records[0]["arguments"]["protocol"]["epochs"]
     row["training_seconds_of_fold"] = float(np.mean([record["training_seconds"] for record in records]))
     row["num_parameters"] = records[0]["num_parameters"]
-    row["commit"] = records[0]["commit"]
+    row["commit"] = " ".join(commits_of(records))
     return row
+
+
+def training_measures(rows):
+    """How well finished networks know the patients they were trained on, by their moving statistics.
+
+    A network that does not know these either has learnt too little, or its moving statistics do not suit it (then the
+    history says otherwise); one that knows these alone has learnt them by heart.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``training_predictions.csv``, all folds and seeds.
+
+    Returns
+    -------
+    dict
+        Means over networks: ``training_auc``, ``training_balanced_accuracy``, ``training_share_hires_cam``.
+    """
+    networks = {}
+    for row in rows:
+        networks.setdefault((row["seed"], row["fold"]), []).append(row)
+    measured = []
+    for of_network in networks.values():
+        patients = patient_rows(of_network)
+        pairs = np.column_stack(_columns(patients, "diseased", "probability"))
+        share = np.mean([patient["share_hires_cam"] for patient in patients])
+        measured.append((auc(pairs), balanced_accuracy(pairs), share))
+    names = ("training_auc", "training_balanced_accuracy", "training_share_hires_cam")
+    return dict(zip(names, np.mean(measured, axis=0).tolist()))
+
+
+def commits_of(records):
+    """The commits that runs were made with, each once.
+
+    Parameters
+    ----------
+    records : list of dict
+        Of ``run.json``.
+
+    Returns
+    -------
+    list of str
+        Sorted; "unknown" for runs of a copy without its history.
+    """
+    return sorted({record["commit"] or "unknown" for record in records})
 
 
 def constant_row(row):
@@ -127,7 +200,7 @@ def constant_row(row):
         have the least log-loss.
     """
     known = {"arm": "constant", "num_patients": row["num_patients"], "num_stacks": row["num_stacks"]}
-    known |= {name: 0.5 for name in row if name.startswith(("auc", "balanced_accuracy"))}
+    known |= {name: 0.5 for name in row if name.removeprefix("training_").startswith(("auc", "balanced_accuracy"))}
     known |= {"sensitivity": 1.0, "specificity": 0.0, "log_loss_of_classes": float(np.log(2))}
     known |= {"share_chance": row["share_chance"], "swap_logit_change": 0.0, "swap_class_change": 0.0}
     return {name: known.get(name) for name in row}
@@ -206,85 +279,6 @@ def with_correction(tests):
     return [{**test, "p_value_holm": None if test["p_value"] is None else float(next(corrected))} for test in tests]
 
 
-def mcnemar(correct_a, correct_b):
-    """McNemar's exact two-sided test: of the patients that one arm alone has right, does each have half?
-
-    Parameters
-    ----------
-    correct_a, correct_b : ndarray of shape (num_patients,), 0 or 1
-
-    Returns
-    -------
-    dict
-        ``p_value`` is 1 where the arms never differ.
-
-    Examples
-    --------
-    >>> mcnemar(np.array([1, 1, 1, 0]), np.array([0, 0, 0, 0]))["p_value"]
-    0.25
-    """
-    only_a, only_b = int(((correct_a > 0) & (correct_b == 0)).sum()), int(((correct_a == 0) & (correct_b > 0)).sum())
-    p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    shares = {"mean_a": float(np.mean(correct_a)), "mean_b": float(np.mean(correct_b))}
-    return {"test": "McNemar exact", "num_patients": len(correct_a), **shares, "p_value": float(p_value)}
-
-
-def auc(pairs):
-    """Area under the ROC curve.
-
-    Parameters
-    ----------
-    pairs : ndarray of shape (num_samples, 2)
-        True class and score.
-
-    Returns
-    -------
-    float
-        One is best; 0.5 where a class is missing, as in a rare resample of few patients: nothing can be told apart.
-
-    Notes
-    -----
-    scikit-learn's ``roc_auc_score``, counted pair by pair: of few patients that is many times faster, and a bootstrap
-    asks thousands of times.
-    """
-    in_order, num_pairs = _in_order(*np.asarray(pairs).T)
-    return in_order / num_pairs if num_pairs else 0.5
-
-
-def balanced_accuracy(pairs):
-    """Mean of sensitivity and specificity, a class that is missing counting 0.5; see `auc`."""
-    y_true, y_pred = np.asarray(pairs).T
-    is_right = (y_pred > THRESHOLD) == (y_true > 0)
-    return float(np.mean([is_right[y_true == label].mean() if (y_true == label).any() else 0.5 for label in (0, 1)]))
-
-
-def auc_within_folds(patients):
-    """AUC over pairs of patients tested by the same network, whose probabilities are on one scale.
-
-    Parameters
-    ----------
-    patients : list of dict
-        Of `patient_rows`.
-
-    Returns
-    -------
-    float
-        NaN where no fold tests both classes.
-    """
-    in_order, num_pairs = 0.0, 0
-    for fold in sorted({patient["fold"] for patient in patients}):
-        tested = [patient for patient in patients if patient["fold"] == fold]
-        of_fold = _in_order(*_columns(tested, "diseased", "probability"))
-        in_order, num_pairs = in_order + of_fold[0], num_pairs + of_fold[1]
-    return in_order / num_pairs if num_pairs else float("nan")
-
-
-def _in_order(y_true, y_pred):
-    """How many pairs of a diseased and a healthy one are in order, ties counting half; and how many there are."""
-    difference = y_pred[y_true > 0][:, None] - y_pred[y_true == 0]
-    return float((difference > 0).sum() + 0.5 * (difference == 0).sum()), difference.size
-
-
 def table_lines(table, tests):
     """The table and the tests as text, as README.rst has them.
 
@@ -300,8 +294,8 @@ def table_lines(table, tests):
     list of str
     """
     lines = [
-        "arm              AUC (95 %)         in folds  balanced (95 %)    sens  spec  log-loss   CAM  gradient "
-        "chance  swap  seconds"
+        "arm              trained  AUC (95 %)         in folds  balanced (95 %)    sens  spec  log-loss   CAM  "
+        "gradient chance  swap  seconds"
     ]
     for row in table:
         shown = {
@@ -309,10 +303,11 @@ def table_lines(table, tests):
         }
         seconds = "-" if row["training_seconds_of_fold"] is None else f"{row['training_seconds_of_fold']:.0f}"
         lines.append(
-            f"{row['arm']:16s} {_with_interval(row, 'auc'):18s} {shown['auc_within_folds']:>8} "
-            f" {_with_interval(row, 'balanced_accuracy'):18s} {shown['sensitivity']:>4}  {shown['specificity']:>4} "
-            f"{row['log_loss_of_classes']:9.2f} {shown['share_hires_cam']:>5} {shown['share_gradient']:>9} "
-            f"{shown['share_chance']:>6} {shown['swap_change_over_sd']:>5} {seconds:>8}"
+            f"{row['arm']:16s} {shown['training_auc']:>7}  {_with_interval(row, 'auc'):18s} "
+            f"{shown['auc_within_folds']:>8}  {_with_interval(row, 'balanced_accuracy'):18s} "
+            f"{shown['sensitivity']:>4}  {shown['specificity']:>4} {row['log_loss_of_classes']:9.2f} "
+            f"{shown['share_hires_cam']:>5} {shown['share_gradient']:>9} {shown['share_chance']:>6} "
+            f"{shown['swap_change_over_sd']:>5} {seconds:>8}"
         )
     for test in tests:
         if test["p_value"] is None:

@@ -1,6 +1,8 @@
 """NOR against diseased on ACDC: the script runs from stacks to its tables; batches, measures and tests by hand."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from experiments.callanan2022 import acdc
-from experiments.callanan2022.acdc_measures import cam_measures, gradient_shares, score_model, swap_effect
+from experiments.callanan2022 import acdc, acdc_training
+from experiments.callanan2022.acdc_measures import answer_rows, cam_measures, gradient_shares, score_model, swap_effect
 from experiments.callanan2022.acdc_protocol import (
+    ARMS,
     SMOKE,
     TAP,
     Augmentation,
@@ -18,22 +21,29 @@ from experiments.callanan2022.acdc_protocol import (
     class_weights,
     epoch_batches,
     folds_of,
+    hearts_of,
+    images_of,
     labels_of,
 )
 from experiments.callanan2022.acdc_reporting import (
+    ArmRuns,
     arm_row,
-    auc,
-    auc_within_folds,
-    balanced_accuracy,
+    commits_of,
     comparisons,
     constant_row,
-    mcnemar,
     patient_rows,
     table_lines,
+    training_measures,
     with_correction,
 )
-from hcreg.datasets.acdc import ACDCRecord
+from experiments.callanan2022.acdc_statistics import auc, auc_within_folds, balanced_accuracy, mcnemar
+from experiments.callanan2022.acdc_training import train
+from hcreg.cardiac_volumes.running import read_stacks
+from hcreg.datasets import synthetic
+from hcreg.datasets.acdc import ACDC, ACDCRecord
+from hcreg.datasets.volume_cache import FramePreparation
 from hcreg.files import read_json, read_rows
+from hcreg.training import load_weights
 
 
 def record(number, group, phase="ED"):
@@ -83,34 +93,154 @@ RECORD = {
     "num_parameters": 7,
     "commit": "0",
 }
+TRAINING = [
+    {**prediction(name, "ED", int(name > "c"), value, fold), "share_hires_cam": share}
+    for fold, share, answers in ((0, 0.2, {"a": 0.2, "d": 0.3, "e": 0.7}), (1, 0.4, {"b": 0.6, "f": 0.5, "g": 0.9}))
+    for name, value in answers.items()
+]
+HISTORY = [
+    {"fold": fold, "seed": 0, "epoch": epoch, "loss": loss, "accuracy": loss / 2}
+    for fold, losses in enumerate(((1.0, 0.4), (1.0, 0.8)))
+    for epoch, loss in enumerate(losses, 1)
+]
+RUNS = ArmRuns(A, TRAINING, HISTORY, [RECORD, {**RECORD, "training_seconds": 6.0}])
 
 
-@pytest.mark.slow
-def test_the_script_runs_from_stacks_to_its_tables(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def cohort_of_hearts(tmp_path_factory):
+    return synthetic.cardiac_volumes(tmp_path_factory.mktemp("hearts"), 6, seed=1, num_workers=1)
+
+
+@pytest.fixture(scope="module")
+def cache(cohort_of_hearts):
+    return read_stacks(ACDC(cohort_of_hearts), FramePreparation(SMOKE.frame))
+
+
+def test_the_script_runs_from_stacks_to_its_tables(cohort_of_hearts, tmp_path, capsys):
     common = ["--smoke", "--out", str(tmp_path), "--folds", "0", "--arms", "cross_entropy", "heatmap_default"]
+    run = ["run", *common, "--data", str(cohort_of_hearts)]
     with pytest.raises(ValueError, match=r"fold_0 is not finished: the table needs seeds 0 and folds 0 of cross_entr"):
         acdc.main(["report", *common])
-    assert acdc.main(["run", *common]) == 0
-    assert acdc.main(["report", *common, "--save", str(tmp_path / "saved")]) == 0
+    assert acdc.main(run) == 0
+    saved = tmp_path / "saved"
+    assert acdc.main(["report", *common, "--save", str(saved)]) == 0
     assert "cross_entropy - heatmap_default, share_hires_cam" in capsys.readouterr().out
-    saved = {path.name for path in (tmp_path / "saved").iterdir()}
-    assert saved == {"acdc.csv", "acdc_tests.csv", "acdc_predictions.csv", "acdc.json", "acdc_maps.png"}
-    rows = read_rows(tmp_path / "saved" / "acdc_predictions.csv", text=TEXT)
-    assert len(rows) == 20
+    tables = {"acdc.csv", "acdc_tests.csv", "acdc_predictions.csv", "acdc_history.csv"}
+    assert {path.name for path in saved.iterdir()} == {*tables, "acdc.json", "acdc_maps.png"}
+    rows = read_rows(saved / "acdc_predictions.csv", text=TEXT)
+    assert len(rows) == 2 * 6
     assert all(0 <= row["share_hires_cam"] <= 1 and row["swap_logit_change"] >= 0 for row in rows)
-    assert read_json(tmp_path / "saved" / "acdc.json")["data"]["synthetic"]
+    history = read_rows(saved / "acdc_history.csv", text=("arm",))
+    assert [(row["arm"], row["seed"], row["fold"], row["epoch"]) for row in history] == [
+        ("cross_entropy", 0, 0, 1),
+        ("heatmap_default", 0, 0, 1),
+    ]
+    made = read_json(saved / "acdc.json")
+    assert made["data"]["synthetic"]
+    words = f"--out {tmp_path} --smoke --arms cross_entropy heatmap_default --seeds 0 --folds 0 --save {saved}"
+    assert made["command"] == f"python -m experiments.callanan2022.acdc report {words}"
     place = tmp_path / "smoke" / "acdc" / "heatmap_default" / "seed_0" / "fold_0"
+    assert made["commits_of_runs"] == [read_json(place / "run.json")["commit"]]
+    (place / "training_state.npz").touch()  # as a kill right after the run was closed leaves it
     before = (place / "model.weights.h5").stat().st_mtime_ns
-    assert acdc.main(["run", *common]) == 0
+    assert acdc.main(run) == 0
     assert (place / "model.weights.h5").stat().st_mtime_ns == before  # what is there is not made again
+    assert not (place / "training_state.npz").exists()
     with pytest.raises(ValueError, match=r"run of other arguments: protocol.epochs was 1 and is now 2"):
-        acdc.main(["run", *common, "--epochs", "2"])
+        acdc.main([*run, "--epochs", "2"])
+
+
+def test_a_stopped_training_goes_on_and_nothing_is_left_over_from_the_run_before(cache, tmp_path):
+    protocol = replace(SMOKE, epochs=2)
+    split = folds_of(cache.records, protocol)[1]
+    arguments = (ARMS["heatmap_default"], protocol, cache, split)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=stop)
+    epochs = []
+    train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=lambda: epochs.append(1))
+    assert len(epochs) == 1
+    record = train(*arguments, tmp_path / "whole", 1, 3)
+    assert record["status"] == "finished"
+    assert record["num_stacks"] == {"training": len(split["training"]), "test": len(split["test"])}
+    places = tmp_path / "stopped", tmp_path / "whole"
+    histories = [read_rows(place / "history.csv") for place in places]
+    assert [row["epoch"] for row in histories[0]] == [1, 2]
+    for name in ("history.csv", "training_predictions.csv", "predictions.csv"):
+        for one, other in zip(*(read_rows(place / name) for place in places), strict=True):
+            numbers = [name for name, value in one.items() if not isinstance(value, str) and name != "seconds"]
+            assert [one[name] for name in numbers] == pytest.approx(
+                [other[name] for name in numbers], rel=1e-4, abs=1e-6, nan_ok=True
+            )
+    assert {path.name for path in places[0].iterdir()} == {
+        "run.json",
+        "split.csv",
+        "history.csv",
+        "model.weights.h5",
+        "training_predictions.csv",
+        "predictions.csv",
+    }
+    told = read_rows(places[0] / "training_predictions.csv")
+    assert [row["subject_id"] for row in told] == list(split["training"])
+    assert {(row["fold"], row["seed"]) for row in told} == {(1, 3)}
+    model = protocol.network(0)
+    load_weights(model, places[0] / "model.weights.h5")
+    images = images_of(cache, cache.index_of(split["training"]))[..., None]
+    by_moving_statistics = keras.ops.convert_to_numpy(model(images, training=False))[:, 0]
+    assert [row["probability"] for row in told] == pytest.approx(by_moving_statistics, rel=1e-4)
+
+
+def test_a_training_that_diverges_names_the_setting(cache, tmp_path, monkeypatch):
+    class Diverging:
+        def train_on_batch(self, *_, **__):
+            return {"loss": math.nan}
+
+    monkeypatch.setattr(acdc_training, "compiled", lambda *_: Diverging())
+    split = folds_of(cache.records, SMOKE)[0]
+    words = r"became nan in epoch 1 of .*run\. Lower Protocol\.learning_rate, which is 0\.002, and train into another"
+    with pytest.raises(FloatingPointError, match=words):
+        train(ARMS["cross_entropy"], SMOKE, cache, split, tmp_path / "run", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"learning_rate": 0.0}, r"Protocol\.learning_rate is a number above 0, such as 2e-3\. Received: 0\.0"),
+        ({"learning_rate": math.nan}, r"Protocol\.learning_rate is a number above 0.*Received: nan"),
+        ({"epochs": 0}, r"Protocol\.epochs is a whole number, 1 or more\. Received: 0"),
+        ({"batch_size": 0}, r"Protocol\.batch_size is a whole number, 1 or more\. Received: 0"),
+    ],
+    ids=str,
+)
+def test_a_protocol_that_is_none_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Protocol(**arguments)
+
+
+def test_moving_statistics_have_the_protocols_momentum():
+    layers = [each for each in SMOKE.network(0).layers if isinstance(each, keras.layers.BatchNormalization)]
+    assert len(layers) == 4
+    assert {layer.momentum for layer in layers} == {0.9} == {Protocol().momentum}
+
+
+def test_hearts_are_what_is_not_background_and_need_a_label_map():
+    shares = np.zeros((1, 1, 3, 4), np.uint8)
+    shares[0, 0, :, 0] = 255, 51, 0
+    records = [SimpleNamespace(image_path=f"patient00{number}_frame01.nii.gz") for number in (1, 2)]
+    cache = SimpleNamespace(stacks=[{"shares": shares}, {"image": shares}], records=records)
+    assert hearts_of(cache, [0])[0, 0, 0] == pytest.approx([0.0, 0.8, 1.0])
+    with pytest.raises(ValueError, match=r"patient002_frame01\.nii\.gz has no label map.*Put it beside the image"):
+        hearts_of(cache, [0, 1])
 
 
 def test_the_command_line_says_what_it_needs(tmp_path, capsys):
     for arguments, words in (
         (["run", "--out", str(tmp_path)], "--data is needed, ACDC's folder as downloaded; or --smoke"),
         (["report", "--out", str(tmp_path), "--folds", "5"], "--folds are numbers from 0 to 4. Received: 5."),
+        (["run", "--smoke", "--out", str(tmp_path), "--epochs", "0"], "--epochs is 1 or more. Received: 0."),
     ):
         with pytest.raises(SystemExit):
             acdc.main(arguments)
@@ -162,6 +292,28 @@ def test_batches_are_a_function_of_seed_and_epoch():
     assert sorted(plain.sum((1, 2, 3))) == pytest.approx(sorted(images.sum((1, 2, 3))))
 
 
+def test_a_row_of_a_batch_is_one_stack_with_its_mask_label_and_weight():
+    values = np.arange(5, dtype="float32")
+    images = np.tile(values[:, None, None, None], (1, 16, 16, 3))
+    labels = np.array([0, 1, 1, 0, 1], "float32")
+    weights = np.where(labels == 1, 5 / (2 * 3), 5 / (2 * 2))
+    seen = []
+    for x, y, weight in epoch_batches(images, images / 10, labels, 2, 4, 7):
+        assert x["image"].shape == x["mask"].shape == (len(y), 16, 16, 3, 1)
+        rows = x["image"][:, 0, 0, 0, 0].astype(int)
+        np.testing.assert_array_equal(x["image"], images[rows][..., None])
+        np.testing.assert_array_equal(x["mask"], (images / 10)[rows][..., None])
+        np.testing.assert_array_equal(y, labels[rows])
+        np.testing.assert_allclose(weight, weights[rows], rtol=1e-6)
+        seen += rows.tolist()
+    assert sorted(seen) == [0, 1, 2, 3, 4] != seen
+    augment = Augmentation()
+    augmented = np.concatenate([x["image"] for x, _, _ in epoch_batches(images, images, labels, 2, 4, 7, augment)])
+    for row, found in zip(seen, augmented):  # whatever else is in the batch
+        expected, _ = augment(images[row], images[row], np.random.default_rng([7, 4, row]))
+        np.testing.assert_array_equal(found[..., 0], expected)
+
+
 def test_the_mask_moves_with_its_image():
     image = np.zeros((64, 64, 5), "float32")
     image[20:40, 24:44] = 1.0
@@ -205,6 +357,15 @@ def test_cam_measures_are_those_of_the_map_worked_out_from_the_head(network, sta
     np.testing.assert_allclose(logits, np.maximum(units, 0) @ last[0][:, 0] + last[1][0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(shares, (cells * mask).sum((1, 2, 3)) / cells.sum((1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(relevance, cells.sum((1, 2, 3)), rtol=1e-4)
+
+
+def test_answers_are_those_of_the_network_to_each_stack(cache, network):
+    rows = answer_rows(network, cache, [3, 0])
+    assert [row["subject_id"] for row in rows] == [cache.records[3].subject_id, cache.records[0].subject_id]
+    told = keras.ops.convert_to_numpy(network(images_of(cache, [3, 0])[..., None], training=False))[:, 0]
+    assert [row["probability"] for row in rows] == pytest.approx(told, rel=1e-5)
+    assert [row["diseased"] for row in rows] == [int(cache.records[index].group != "NOR") for index in (3, 0)]
+    assert rows[1]["share_chance"] == pytest.approx(hearts_of(cache, [0]).mean())
 
 
 def test_gradients_of_a_linear_score_lie_where_its_weights_do():
@@ -251,7 +412,7 @@ def test_patients_are_means_of_their_stacks():
 
 
 def test_the_arms_row_is_worked_by_hand():
-    row = arm_row("a", A, [RECORD])
+    row = arm_row("a", RUNS)
     # Healthy .2 .6 .3, diseased .7 .9 .4 .8 .55: of 15 pairs 13 are in order.
     assert row["auc"] == pytest.approx(13 / 15)
     assert row["sensitivity"] == pytest.approx(4 / 5)
@@ -264,20 +425,40 @@ def test_the_arms_row_is_worked_by_hand():
     losses = [np.mean([-math.log(1 - p) for p in healthy]), np.mean([-math.log(p) for p in diseased])]
     assert row["log_loss_of_classes"] == pytest.approx(np.mean(losses))
     assert (row["num_patients"], row["num_stacks"], row["num_seeds"]) == (8, 16, 1)
-    assert (row["share_hires_cam"], row["swap_logit_change"], row["training_seconds_of_fold"]) == (0.5, 1.0, 4.0)
+    assert (row["share_hires_cam"], row["swap_logit_change"], row["training_seconds_of_fold"]) == (0.5, 1.0, 5.0)
+    assert (row["last_epoch_loss"], row["last_epoch_accuracy"]) == pytest.approx((0.6, 0.3))
+    assert row["training_auc"] == 0.75
     spread = np.std([each["logit"] for each in patient_rows(A)], ddof=1)
     assert row["swap_change_over_sd"] == pytest.approx(1 / spread)
 
 
+def test_what_networks_know_of_their_training_part_is_worked_by_hand():
+    # Fold 0 has .2 against .3 and .7, all in order; fold 1 has .6 against .5 and .9, one of two.
+    # Balanced: of fold 0 (1 + 1/2) / 2, of fold 1 (0 + 1/2) / 2, .5 being no "diseased" yet.
+    found = training_measures(TRAINING)
+    assert found["training_auc"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["training_balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert found["training_share_hires_cam"] == pytest.approx((0.2 + 0.4) / 2)
+    # Two seeds of one fold are two networks, and their answers are not joined.
+    twice = training_measures([*TRAINING, *({**row, "seed": 1, "probability": 0.4} for row in TRAINING)])
+    assert twice["training_auc"] == pytest.approx((1 + 1 / 2 + 1 / 2 + 1 / 2) / 4)
+
+
+def test_commits_are_named_once():
+    assert commits_of([{"commit": "b"}, {"commit": "a+"}, {"commit": "b"}, {"commit": None}]) == ["a+", "b", "unknown"]
+    records = [{**RECORD, "commit": name} for name in "bab"]
+    assert arm_row("a", replace(RUNS, records=records))["commit"] == "a b"
+
+
 def test_the_constant_is_chance_and_has_the_columns_of_an_arm():
-    row = arm_row("a", A, [RECORD])
+    row = arm_row("a", RUNS)
     constant = constant_row(row)
     assert list(constant) == list(row)
     assert (constant["auc"], constant["sensitivity"], constant["specificity"]) == (0.5, 1.0, 0.0)
-    always = predictions([0.5001] * 8)
-    assert constant["log_loss_of_classes"] == pytest.approx(
-        arm_row("", always, [RECORD])["log_loss_of_classes"], abs=1e-3
-    )
+    assert (constant["training_auc"], constant["training_balanced_accuracy"]) == (0.5, 0.5)
+    assert constant["training_share_hires_cam"] is None
+    always = arm_row("", replace(RUNS, rows=predictions([0.5001] * 8)))
+    assert constant["log_loss_of_classes"] == pytest.approx(always["log_loss_of_classes"], abs=1e-3)
     assert len(table_lines([row, constant], with_correction(comparisons(A, B, "a", "b")))) == 3 + 7
 
 
