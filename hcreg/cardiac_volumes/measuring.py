@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hcreg import runs
-from hcreg.cardiac_volumes.recipes import StackRecipe
+from hcreg.cardiac_volumes.recipes import AS_IT_IS, StackRecipe
 from hcreg.cardiac_volumes.running import load_network, predict, read_stacks
 from hcreg.datasets.splits import read_split
 from hcreg.files import read_rows
@@ -35,7 +35,8 @@ class FoldNetworks:
     FileNotFoundError
         If there is no run in the folder.
     ValueError
-        If one is unfinished, of another recipe or other arguments than the first, or of a recipe that is not known.
+        If one is unfinished, of another recipe or other arguments than the first, of a recipe that is not known, or
+        was trained on another frame than its recipe has.
     """
 
     def __init__(self, folder, recipes):
@@ -103,5 +104,16 @@ def _recipe_of(arguments, recipes, folder):
     if isinstance(recipe, StackRecipe):
         changes |= {name: arguments[name] for name in ("crop", "source", "target")} | {"size": tuple(arguments["size"])}
     else:
-        changes["frame"] = Frame(**arguments["frame"])
-    return replace(recipe, **changes)
+        views = tuple(tuple(view) for view in arguments.get("views", AS_IT_IS))
+        changes |= {"frame": Frame(**arguments["frame"]), "views": views}
+    made = replace(recipe, **changes)
+    frames = [{"frame": found.get("frame")} for found in (arguments, made.own_arguments())]
+    unlike = runs.differences(*frames)
+    if (
+        unlike
+    ):  # of stacks it is the same for all networks of one size, and may have been another when they were trained
+        raise ValueError(
+            f"{folder} holds networks that were trained on another frame than stacks are put on now: "
+            f"{'; '.join(unlike)}. Train them anew, or measure with the version that trained them."
+        )
+    return made

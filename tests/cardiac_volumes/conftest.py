@@ -1,37 +1,37 @@
-"""A small cohort of synthetic hearts, and a finished run of each kind of recipe on it."""
+"""A cohort of small hearts, and a finished run of each kind of recipe on it."""
 
 import keras
 import pytest
+from small_hearts import small_regressor, small_segmenter, write_cohort
 
-from hcreg import losses, models
+from hcreg import losses
 from hcreg.cardiac_volumes import SliceRecipe, StackRecipe, patient_folds, run
 from hcreg.cardiac_volumes.running import read_stacks
-from hcreg.datasets import synthetic
 from hcreg.datasets.acdc import ACDC
 from hcreg.preprocessing.volumes import Frame
 
 STACKS = StackRecipe(
     "stacks",
-    models.vgg2d,
+    small_regressor,
     keras.losses.MeanAbsoluteError(),
-    build_arguments={"filters": (2, 2, 2, 2, 2)},
+    build_arguments={"filters": 2},
     learning_rate=1e-2,
     batch_size=4,
     epochs=2,
     patience=2,
-    size=(32, 32),
+    size=(16, 16),
 )
 SLICES = SliceRecipe(
     "slices",
-    models.unet,
+    small_segmenter,
     {"mask": losses.DiceCrossEntropy(), "areas_cm2": keras.losses.MeanAbsoluteError()},
-    build_arguments={"filters": 2, "dropout_rate": 0.0},
+    build_arguments={"filters": 2},
     loss_weights={"areas_cm2": 0.02},
     learning_rate=1e-2,
-    batch_size=16,
+    batch_size=8,
     epochs=1,
     patience=1,
-    frame=Frame(32, 32, 8.8),
+    frame=Frame(20, 20, 8.0),
     crop_px=None,
     augmentation="none",
 )
@@ -39,10 +39,8 @@ SLICES = SliceRecipe(
 
 @pytest.fixture(scope="session")
 def hearts(tmp_path_factory):
-    """Ten synthetic patients of five groups, as ACDC's records."""
-    root = tmp_path_factory.mktemp("hearts") / "ACDC"
-    synthetic.cardiac_volumes(root, 10, seed=3)
-    return ACDC(root)
+    """Ten patients of five groups, as ACDC's records."""
+    return ACDC(write_cohort(tmp_path_factory.mktemp("hearts") / "ACDC", 10))
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,20 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from small_hearts import small_segmenter
 
 from hcreg import models
+from hcreg.augmentation.volumetric import MRIContrast, cardiac_augmentation, zhang2021_volume_augmentation
 from hcreg.cardiac_volumes import SliceRecipe, StackRecipe, recipes
-from hcreg.datasets.volume_batches import with_neighbours
+from hcreg.datasets.volume_batches import SliceBatches, StackBatches, with_neighbours
 from hcreg.preprocessing.volumes import Frame
 
 STACKS = StackRecipe("stacks", models.vgg2d, keras.losses.MeanAbsoluteError(), size=(8, 8), batch_size=2)
 SLICES = SliceRecipe(
     "slices",
-    models.unet,
+    small_segmenter,
     {"areas_cm2": keras.losses.MeanAbsoluteError()},
-    build_arguments={"filters": 2, "dropout_rate": 0.0},
+    build_arguments={"filters": 2},
     frame=Frame(32, 32, 2.0),
     batch_size=4,
 )
@@ -112,7 +114,7 @@ def test_measuring_many_stacks_at_once_changes_nothing():
     rows = SLICES.measure([(network, np.ones(3))], cache, [0, 1])
     for row, stack, slice_mm in zip(rows, cache.stacks, cache.slice_mm, strict=True):
         slices = np.ascontiguousarray(with_neighbours(stack["image"]))
-        areas_cm2 = np.asarray(network({"image": slices})["areas_cm2"])
+        areas_cm2 = np.asarray(network(slices)["areas_cm2"])
         np.testing.assert_allclose(list(row.values()), areas_cm2.sum(0, dtype=float) * slice_mm / 10, rtol=1e-4)
     assert list(rows[0]) == ["RV_pred_ml", "MYO_pred_ml", "LV_pred_ml"]  # without a loss the mask means nothing
 
@@ -141,6 +143,10 @@ def test_networks_take_what_their_preparation_gives():
     small = replace(STACKS, build_arguments={"filters": (1, 1, 1, 1, 1)})
     assert small.network(0).input_shape == (None, 8, 8, 9)
     assert replace(small, build=models.vgg3d).network(0).input_shape == (None, 8, 8, 9, 1)
+    unet = replace(SLICES, build=models.unet, build_arguments={"filters": 1, "dropout_rate": 0.0}).network(0)
+    assert unet.input_shape == (None, None, None, 3)  # training crops, tests do not
+    shapes = {name: output.shape for name, output in unet.output.items()}
+    assert shapes == {"mask": (None, None, None, 4), "areas_cm2": (None, 3)}
 
 
 def test_arguments_name_what_decides_the_result_and_not_where_weights_lay():
@@ -173,6 +179,105 @@ def test_what_a_frame_cannot_give_is_refused(changes, message):
 def test_unknown_augmentation_is_refused_with_the_known(recipe, known):
     with pytest.raises(ValueError, match=rf"one of {known}\. Received: 'mirror'"):
         replace(recipe, augmentation="mirror").batches(None, [0], None, 0, training=True)
+
+
+@pytest.fixture(scope="module")
+def small_cache():
+    """Five stacks of two slices that are none alike, as they are or on a frame, with shares and volumes."""
+    rng = np.random.default_rng(1)
+    stacks = []
+    for number in range(5):
+        shares = np.zeros((24, 24, 2, 4), np.uint8)
+        shares[..., 0] = 255
+        shares[4 + number : 12 + number, 3:9] = [0, 55, 100, 100]  # a heart beside the middle
+        stacks.append({"image": rng.normal(size=(24, 24, 2)).astype(np.float32), "shares": shares})
+    counts = rng.integers(50, 90, (5, 3)).astype(float)
+    prepare = SimpleNamespace(frame=Frame(24, 24, 2.0))
+    return SimpleNamespace(
+        stacks=stacks, records=[None] * 5, prepare=prepare, voxel_counts=counts, volumes_ml=0.3 * counts
+    )
+
+
+def served(batches, epochs=2):
+    """All batches of the first epochs."""
+    found = []
+    for epoch in range(epochs):
+        batches.epoch = epoch
+        found += [batches[number] for number in range(batches.num_batches)]
+    return found
+
+
+def assert_the_same(batches, expected):
+    found, stated = served(batches), served(expected)
+    assert len(found) == len(stated)
+    for (images, targets), (stated_images, stated_targets) in zip(found, stated):
+        np.testing.assert_array_equal(images, stated_images)
+        targets, stated_targets = (one if isinstance(one, dict) else {"": one} for one in (targets, stated_targets))
+        assert targets.keys() == stated_targets.keys()
+        for name, values in targets.items():
+            np.testing.assert_array_equal(values, stated_targets[name])
+
+
+PAPER = {"crop": "paper", "size": (24, 24)}
+STACK_OPTIONS = [
+    ({}, {"ndim": 2, "batch_size": 2}),
+    ({"build": models.vgg3d, "batch_size": 3}, {"ndim": 3, "batch_size": 3}),
+    ({"target": "pixel"}, {"ndim": 2, "batch_size": 2, "target": "pixel"}),
+    ({"build_arguments": {"variant": "single_label"}}, {"ndim": 2, "batch_size": 2, "total": True}),
+]
+
+
+@pytest.mark.parametrize(("changes", "options"), STACK_OPTIONS)
+@pytest.mark.parametrize("augmentation", ["zhang2021", "none"])
+def test_what_a_recipe_of_stacks_says_reaches_its_batches(changes, options, augmentation, small_cache):
+    recipe = replace(STACKS, augmentation=augmentation, **PAPER, **changes)
+    scale = recipe.scale(small_cache, [0, 2, 4])
+    values = small_cache.voxel_counts if recipe.target == "pixel" else small_cache.volumes_ml
+    values = values.sum(1, keepdims=True) if recipe.total else values
+    np.testing.assert_allclose(scale, values[[0, 2, 4]].max(0))
+    spatial = zhang2021_volume_augmentation((24, 24)) if augmentation == "zhang2021" else None
+    assert_the_same(
+        recipe.batches(small_cache, [0, 2, 4], scale, 7, training=True),
+        StackBatches(small_cache, [0, 2, 4], scale, spatial=spatial, shuffle=True, seed=7, **options),
+    )
+    # whoever is not trained on stands in his order, unmoved, whatever the seed
+    stated = StackBatches(small_cache, [3, 1], scale, shuffle=False, **options)
+    assert_the_same(recipe.batches(small_cache, [3, 1], scale, 7), stated)
+    images, targets = recipe.batches(small_cache, [3, 1], scale, 8).arrays()
+    images = images if recipe.ndim == 2 else images[..., 0]
+    np.testing.assert_array_equal(images, [small_cache.stacks[index]["image"] for index in (3, 1)])
+    np.testing.assert_allclose(targets, values[[3, 1]] / scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("crop", [{"crop_px": 12, "crop_about": "heart"}, {"crop_px": 12, "crop_about": "frame"}, {}])
+@pytest.mark.parametrize("augmentation", ["strong", "none"])
+def test_what_a_recipe_of_slices_says_reaches_its_batches(crop, augmentation, small_cache):
+    recipe = replace(SLICES, frame=Frame(24, 24, 2.0), augmentation=augmentation, **{"crop_px": None, **crop})
+    augmented = {"spatial": cardiac_augmentation(), "contrast": MRIContrast()} if augmentation == "strong" else {}
+    assert_the_same(
+        recipe.batches(small_cache, [0, 2, 4], None, 7, training=True),
+        SliceBatches(small_cache, [0, 2, 4], batch_size=4, shuffle=True, seed=7, **augmented, **crop),
+    )
+    images, targets = recipe.batches(small_cache, [3, 1], None, 7).arrays()
+    slices = [with_neighbours(small_cache.stacks[index]["image"]) for index in (3, 1)]
+    np.testing.assert_array_equal(images, np.concatenate(slices))
+    assert targets["mask"].shape == (4, 24, 24, 4)
+    assert_the_same(
+        recipe.batches(small_cache, [3, 1], None, 8), SliceBatches(small_cache, [3, 1], batch_size=4, shuffle=False)
+    )
+
+
+@pytest.mark.parametrize("recipe", [STACKS, replace(SLICES, frame=Frame(24, 24, 2.0), crop_px=None)])
+def test_another_seed_gives_another_order_and_another_augmentation(recipe, small_cache):
+    def images(seed, **changes):
+        batches = replace(recipe, **changes).batches(small_cache, range(5), np.ones(3), seed, training=True)
+        return np.concatenate([batch[0] for batch in served(batches, epochs=1)])
+
+    np.testing.assert_array_equal(images(1), images(1))
+    assert not np.array_equal(images(1), images(2))
+    first, second = images(1, augmentation="none"), images(2, augmentation="none")
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.sort(first, axis=None), np.sort(second, axis=None))
 
 
 def disc_network(pixel_mm):
