@@ -115,7 +115,7 @@ def error_table(rows):
     Returns
     -------
     list of dict
-        structure, phase, known; ``mae_ml`` and ``bias_ml`` over the stacks.
+        structure, phase (of which there are stacks), known; ``mae_ml`` and ``bias_ml`` over the stacks.
     """
     stacks = {}
     for row in rows:
@@ -124,7 +124,7 @@ def error_table(rows):
     for name in STRUCTURES:
         for phase in (*PHASES, "both"):
             chosen = [stack for (_, own), stack in stacks.items() if phase in (own, "both")]
-            for known in KNOWN:
+            for known in KNOWN if chosen else ():
                 errors_ml = np.array([_error_ml(stack, name, known) for stack in chosen])
                 errors = {"mae_ml": float(np.abs(errors_ml).mean()), "bias_ml": float(errors_ml.mean())}
                 table.append({"structure": name, "phase": phase, "known": known, "num_stacks": len(chosen), **errors})
