@@ -1,11 +1,13 @@
 """Volumes of the heart's structures from slices as channels: the 2-D VGG of zhang2021biometrics, or any backbone."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 
 from hcreg.graph import read_graph
 from hcreg.models import weights_file
-from hcreg.models.backbone import backbone_body, check_input_shape, restore_body, with_seed
+from hcreg.models.backbone import backbone_body, check_input_shape, with_seed
 from hcreg.models.vgg_trunk import CONVOLUTIONS, FILTERS, SMALLEST_SIDE, vgg_trunk
 from hcreg.models.volume_output import (
     MOMENTUM,
@@ -84,7 +86,10 @@ def vgg2d(
     A backbone of `keras.applications` takes three channels where it has ImageNet's weights. The slices are brought to
     them by a 1 x 1 convolution that is learnt with the rest ("slices_to_channels"), whatever `weights` is; it starts at
     the mean of three thirds of the stack (base, middle, apex), so that a loaded backbone sees pictures at first. Global
-    average pooling, dropout and the linear output follow.
+    average pooling, dropout and the linear output follow. What intensities a backbone expects is said under
+    `hcreg.models.backbone_regressor`: standardised slices suit ConvNeXt, EfficientNetV2 and MobileNetV3 with
+    ``include_preprocessing=False``. A backbone is laid out flat, the models that ConvNeXt nests taken apart, and its
+    layers keep their names; with "multi_output" each trunk's have its structure's before them ("RV_conv1").
 
     References
     ----------
@@ -120,17 +125,18 @@ def vgg2d(
                     f"{argument} is of the network without a backbone. Received: {argument}={value!r} and "
                     f"backbone={backbone!r}."
                 )
-    bodies = []
+    loaded = {}
 
     def trunk(x, prefix):
         if backbone is None:
             return vgg_trunk(x, filters, kernel_size, dropout_rate, momentum, prefix)
-        body = _prefixed(backbone_body(backbone, (*shape[:2], RGB), weights, backbone_options), prefix)
-        bodies.append(body)
+        body = backbone_body(backbone, (*shape[:2], RGB), weights, backbone_options)
         x = keras.layers.Conv2D(
             RGB, 1, use_bias=False, kernel_initializer=PartsOfSlices(), name=f"{prefix}slices_to_channels"
         )(x)
-        x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}gap")(_laid_out(body, x))
+        x, of_body = _laid_out(body, x, prefix)
+        loaded.update(of_body)
+        x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}gap")(x)
         return keras.layers.Dropout(dropout_rate, name=f"{prefix}dropout")(x)
 
     image = keras.Input(shape, name="image")
@@ -138,11 +144,10 @@ def vgg2d(
     model = keras.Model(image, volume_output(image, trunk, names, variant), name=name)
     if seed is not None:
         model = with_seed(model, seed)
-        if weights is not None:
-            for body in bodies:
-                restore_body(model, body)
-    if backbone is None and weights is not None:
+    if weights is not None and backbone is None:
         weights_file.load(model, weights)
+    elif weights is not None:
+        _restore(model, loaded)
     return model
 
 
@@ -166,25 +171,32 @@ class PartsOfSlices(keras.initializers.Initializer):
         return keras.ops.convert_to_tensor(shares.reshape(shape), dtype=dtype or keras.config.floatx())
 
 
-def _prefixed(body, prefix):
-    """The backbone with a prefix to the names of its layers, so that several fit into one network."""
-    if not prefix:
-        return body
+def _laid_out(body, x, prefix):
+    """The backbone called on another tensor, layer by layer: nested as one layer they could not be tapped.
 
-    def clone(operation):
-        config = operation.get_config()
-        return operation.__class__.from_config({**config, "name": f"{prefix}{operation.name}"})
-
-    copy = keras.models.clone_model(body, clone_function=clone)
-    copy.set_weights(body.get_weights())
-    return copy
-
-
-def _laid_out(body, x):
-    """The backbone's layers called on another tensor, one by one: nested as one layer they could not be tapped."""
+    Returns its output, and the weights of its layers by their names here. With a prefix the layers are copies, so that
+    several backbones fit into one network; all of them, for those inside nested models need other names as well.
+    """
     graph = read_graph(body)
-    values = {graph.input: x}
+    values, placed = {graph.input: x}, {}
     for node in graph.nodes:
-        outputs = node.call([values[number] for number in node.inputs])
+        original = node.layer
+        if id(original) not in placed:
+            placed[id(original)] = original, _renamed(original, prefix) if prefix else original
+        outputs = replace(node, layer=placed[id(original)][1]).call([values[number] for number in node.inputs])
         values.update(zip(node.outputs, outputs, strict=True))
-    return values[graph.output]
+    layers = [pair for pair in placed.values() if isinstance(pair[0], keras.layers.Layer)]  # sums are no layers
+    return values[graph.output], {layer.name: original.get_weights() for original, layer in layers}
+
+
+def _renamed(operation, prefix):
+    return operation.__class__.from_config({**operation.get_config(), "name": f"{prefix}{operation.name}"})
+
+
+def _restore(model, loaded):
+    """Give layers the weights that a backbone had, by their names: copies and `with_seed` draw anew."""
+    for name, weights in loaded.items():
+        layer = model.get_layer(name)
+        layer.set_weights(weights)
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with numbers of its own, made from its weights

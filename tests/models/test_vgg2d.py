@@ -1,5 +1,7 @@
 """Volumes from slices as channels: the 2-D VGG and any backbone, their variants, weights, seeds, files, errors."""
 
+import inspect
+from functools import partial
 from itertools import pairwise
 
 import keras
@@ -137,6 +139,67 @@ def test_backbone_weights_from_a_file_stay_as_loaded(variant, seed, backbone_fil
     for prefix in prefixes:
         tap = keras.Model(model.input, model.get_layer(f"{prefix}gap").output)
         np.testing.assert_allclose(tap(stacks), expected, atol=1e-5)
+
+
+def small_family(monkeypatch, name, builder, **sizes):
+    """Put a small network of that family in the place of its smallest member, which takes seconds to build."""
+    build = partial(getattr(inspect.getmodule(getattr(keras.applications, name)), builder), **sizes)
+    monkeypatch.setattr(keras.applications, name, lambda **arguments: build(**arguments))
+
+
+@pytest.fixture
+def convnext(monkeypatch):
+    """Builds networks on a backbone with nested models, sums that are no layers, and preprocessing."""
+    small_family(monkeypatch, "ConvNeXtTiny", "ConvNeXt", depths=[1, 1, 1, 1], projection_dims=[4, 6, 8, 10])
+    return partial(vgg2d, SMALL, backbone="ConvNeXtTiny")
+
+
+@pytest.mark.parametrize("variant", ["multi_label", "multi_output"])
+def test_convnext_is_drawn_from_the_seed_and_comes_back_from_its_file(variant, convnext, stacks, tmp_path):
+    first, second, other = (convnext(outputs=("RV", "LV"), variant=variant, seed=seed) for seed in (1, 1, 2))
+    for one, same in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, same)
+    second.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(stacks), first(stacks))
+    kernels = [
+        [np.asarray(weight) for weight in model.weights if "kernel" in weight.path and "slices_to" not in weight.path]
+        for model in (first, other)
+    ]
+    assert len(kernels[0]) == (2 if variant == "multi_output" else 1) * (4 + 4 * 3 + 1)
+    assert not any(np.array_equal(*pair) for pair in zip(*kernels, strict=True))
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_convnexts_of_two_outputs_have_names_and_loaded_weights_of_their_own(seed, convnext, stacks, tmp_path):
+    """Also those of the layers that it nests, whose names are the same in every one."""
+    reference = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(*SMALL[:2], 3))
+    reference.save_weights(tmp_path / "body.weights.h5")
+    names = ("RV", "LV")
+    two = convnext(variant="multi_output", outputs=names, seed=seed, weights=tmp_path / "body.weights.h5")
+    assert {layer.name[:3] for layer in two.layers if layer.name not in ("image", "volumes")} == {"RV_", "LV_"}
+    assert not any(isinstance(layer, keras.Model) for layer in two.layers)
+    stems = [two.get_layer(f"{name}_{reference.name}_stem_conv") for name in names]
+    assert stems[0].kernel is not stems[1].kernel
+    images = 255 * stacks
+    expected = np.asarray(reference(images.reshape(2, *SMALL[:2], 3, 3).mean(axis=-1))).mean(axis=(1, 2))
+    for found in keras.Model(two.input, [two.get_layer(f"{name}_gap").output for name in names])(images):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_normalisation_within_a_backbone_computes_with_its_loaded_numbers(monkeypatch, tmp_path):
+    """EfficientNet's has weights and, beside them, what it computes with."""
+    sizes = {"width_coefficient": 0.1, "depth_coefficient": 0.1, "default_size": 32}
+    small_family(monkeypatch, "EfficientNetB0", "EfficientNet", **sizes)
+    body = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(*SMALL[:2], 3))
+    (layer,) = (layer for layer in body.layers if isinstance(layer, keras.layers.Normalization))
+    layer.set_weights([np.full(3, 0.5), np.full(3, 0.25), np.array(1)])
+    body.save_weights(tmp_path / "body.weights.h5")
+    weights = {"backbone": "EfficientNetB0", "weights": tmp_path / "body.weights.h5"}
+    model = vgg2d(SMALL, outputs=("RV", "LV"), variant="multi_output", seed=0, **weights)
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
+    assert len(layers) == 2
+    for layer in layers:
+        np.testing.assert_allclose(layer(np.full((1, 1, 1, 3), 2.0, "float32")), np.full((1, 1, 1, 3), 3.0), rtol=1e-5)
 
 
 def test_a_backbone_is_laid_out_to_be_tapped():
