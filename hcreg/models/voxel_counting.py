@@ -1,8 +1,11 @@
 """Networks that measure by counting: a segmentation network of slices, and the stack of slices it adds up."""
 
+from dataclasses import replace
+
 import keras
 from keras import ops
 
+from hcreg.graph import read_graph
 from hcreg.layers import SoftVoxelCount
 
 SHARPNESS = 2.0  # a background of 0.001 adds 0.8 cm² to a slice of 160 x 160 pixels of 1.75 mm, and 0.001 cm² with it
@@ -65,17 +68,25 @@ def volumes_of_slices(model, slice_shape=None):
     -------
     keras.Model
         Takes a dict of "slices" (batch, slices, height, width, channels), any number of slices, and "slice_mm" (batch,
-        1), their distance; gives "volumes_ml" (batch, structures). The weights are the model's. A stack shorter than
-        the batch's longest is filled up with slices of NaN, which count nothing.
+        1), their distance in mm; gives "volumes_ml" (batch, structures), float32. The weights are the model's. A stack
+        shorter than the batch's longest is filled up at its end with slices of NaN, which count nothing.
 
     Raises
     ------
     ValueError
-        If the model has no such output, or the size of a slice is not known.
+        If the model has no such output, or the size of a slice is not known; on call in training, if the network has
+        layers whose graph is not known (`hcreg.graph.read_graph`).
 
     Notes
     -----
     A slice stands for the slab half-way to its neighbours, as voxel counting does: areas of the end slices count whole.
+
+    Only slices of nothing but NaN at the end of a stack are filling. A NaN anywhere else is a mistake in the image, and
+    the volumes of that stack are NaN, as they are for a stack of filling alone.
+
+    Filling has no influence in training either: batch normalisation takes its moments, and moves its statistics, over
+    the slices that there are. For that it is called with a mask, by Keras's plain formula, which is slower than the
+    fused one. Dropout's random masks do depend on how many slices there are with the filling.
 
     Examples
     --------
@@ -111,13 +122,32 @@ class _AddedSlices(keras.layers.Layer):
 
     def call(self, slices, slice_mm, training=None):
         shape = ops.shape(slices)
-        there = ops.logical_not(ops.isnan(slices[:, :, 0, 0, 0]))
+        voxels = ops.reshape(ops.isnan(slices), (shape[0], shape[1], -1))
+        is_whole = ops.cast(ops.logical_not(ops.all(voxels, axis=-1)), "int32")
+        # Of a stack of filling alone the first slice counts, so that it does not weigh 0 ml in silence.
+        there = ops.logical_or(ops.flip(ops.cumsum(ops.flip(is_whole, 1), 1), 1) > 0, ops.arange(shape[1]) == 0)
+        counts = ops.reshape(there, (-1,))
         flat = ops.reshape(slices, (-1, *slices.shape[2:]))
-        flat = ops.where(ops.isnan(flat), ops.zeros_like(flat), flat)
-        areas = self.measuring(flat, training=training)
+        flat = ops.where(ops.reshape(counts, (-1, *[1] * len(slices.shape[2:]))), flat, ops.zeros_like(flat))
+        areas = self._masked(flat, counts) if training else self.measuring(flat, training=training)
         areas = ops.reshape(areas, (shape[0], shape[1], areas.shape[-1]))
         areas = ops.where(there[..., None], areas, ops.zeros_like(areas))
-        return ops.sum(areas, axis=1) * ops.cast(slice_mm, areas.dtype) / 10
+        # Said outright, for a ReLU or a pooling may swallow a NaN.
+        is_damaged = ops.any(ops.logical_and(there, ops.any(voxels, axis=-1)), axis=1)
+        volumes = ops.sum(areas, axis=1) * ops.cast(slice_mm, areas.dtype) / 10
+        return ops.where(is_damaged[:, None], ops.full_like(volumes, float("nan")), volumes)
+
+    def _masked(self, flat, counts):
+        """Areas in training, the moments of batch normalisation over the slices that count alone."""
+        graph = read_graph(self.measuring)
+        values = {graph.input: flat}
+        for node in graph.nodes:
+            inputs = [values[number] for number in node.inputs]
+            if isinstance(node.layer, keras.layers.BatchNormalization):
+                mask = ops.reshape(counts, (-1, *[1] * (len(inputs[0].shape) - 2)))  # Keras's has no channels
+                node = replace(node, layer=_with_mask(node.layer, mask))
+            values.update(zip(node.outputs, node.call(inputs), strict=True))
+        return values[graph.output]
 
     def compute_output_shape(self, slices_shape, slice_mm_shape):
         return (slices_shape[0], self.measuring.output_shape[-1])
@@ -129,3 +159,11 @@ class _AddedSlices(keras.layers.Layer):
     def from_config(cls, config):
         measuring = keras.saving.deserialize_keras_object(config.pop("measuring"))
         return cls(measuring, **config)
+
+
+def _with_mask(normalisation, mask):
+    # `call` itself: by way of `__call__` the mask would go on to the next layer, which warns that it takes none
+    def call(inputs, training=None, **_):  # the call as Keras recorded it has a mask of its own: None
+        return normalisation.call(inputs, training=training is None or training, mask=mask)
+
+    return call

@@ -12,19 +12,19 @@ import pytest
 
 import hcreg
 from hcreg import backend
-from hcreg.layers import SoftVoxelCount
+from hcreg.layers import BatchNormalization, SoftVoxelCount
 from hcreg.models import voxel_counting
 from hcreg.models.voxel_counting import SHARPNESS, volumes_of_slices, with_areas
 
 SHAPE = (16, 32, 3)
 
 
-def network(seed=0):
+def network(seed=0, normalisation=keras.layers.BatchNormalization):
     """A small segmentation network."""
     keras.utils.set_random_seed(seed)
     x = image = keras.Input(SHAPE, name="image")
     x = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="first")(x)
-    x = keras.layers.BatchNormalization(name="normalisation")(x)
+    x = normalisation(momentum=0.5, name="normalisation")(x)
     mask = keras.layers.Conv2D(4, 3, padding="same", activation="softmax", name="mask")(x)
     return keras.Model(image, mask, name="small")
 
@@ -127,6 +127,58 @@ def test_slices_of_nan_count_nothing(volumes):
     np.testing.assert_allclose(together[1], volumes({"slices": long, "slice_mm": slice_mm[1:]})[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("normalisation", "compiled"), [(keras.layers.BatchNormalization, False), (BatchNormalization, True)]
+)
+def test_slices_of_nan_leave_no_trace_in_training(normalisation, compiled):
+    """As if the six slices that there are had been measured in one batch, by the network itself."""
+    short, long = slices_of(1, 2, seed=1)[0], slices_of(1, 4, seed=2)[0]
+    reference, counting = (network(normalisation=normalisation) for _ in range(2))
+    each = np.asarray(with_areas(reference, 1.5)(np.concatenate([short, long]), training=True)["areas_cm2"])
+    model = volumes_of_slices(with_areas(counting, 1.5))
+    inputs = {
+        "slices": np.stack([np.pad(short, ((0, 2), *[(0, 0)] * 3), constant_values=np.nan), long]),
+        "slice_mm": np.array([[8.0], [10.0]], np.float32),
+    }
+    if compiled:
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        loss = model.train_on_batch(inputs, np.zeros((2, 3), np.float32))
+        expected = np.mean(np.stack([0.8 * each[:2].sum(0), each[2:].sum(0)]) ** 2)
+        assert float(loss) == pytest.approx(expected, rel=1e-4)
+    else:
+        found = np.asarray(model(inputs, training=True))
+        np.testing.assert_allclose(found, np.stack([0.8 * each[:2].sum(0), each[2:].sum(0)]), rtol=1e-4)
+    for ours, theirs in zip(counting.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(counting.get_layer("normalisation").moving_mean, 0.0)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(slice(None), 1, 3, 4, 2), (slice(None), 0), (0, slice(None))],
+    ids=["a voxel", "a slice before others", "a whole stack"],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_nan_that_is_no_filling_does_not_pass(where, training):
+    model = volumes_of_slices(with_areas(known(), 1.5), SHAPE)
+    slices = np.full((2, 3, *SHAPE), 0.2, np.float32)
+    slices[0][where[1:] if where[0] == slice(None) else where[1]] = np.nan
+    found = np.asarray(model({"slices": slices, "slice_mm": np.full((2, 1), 10.0, np.float32)}, training=training))
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1]).all()
+
+
+def test_nan_does_not_hide_in_the_padding_of_a_pooling():
+    """A network that would swallow it: the largest of a voxel and its neighbours, cut off at 0."""
+    image = keras.Input(SHAPE)
+    x = keras.layers.ReLU()(keras.layers.MaxPooling2D(2)(image))
+    swallowing = keras.Model(image, keras.layers.Conv2D(4, 1, activation="softmax")(x))
+    slices = slices_of(1, 2)
+    slices[0, 1, 0, 0, 0] = np.nan
+    model = volumes_of_slices(with_areas(swallowing, 1.5))
+    assert np.isnan(model({"slices": slices, "slice_mm": np.full((1, 1), 10.0, np.float32)})).all()
+
+
 def test_gradients_past_slices_of_nan_are_finite(areas):
     model = volumes_of_slices(areas)
     slices = slices_of(1, 3)
@@ -194,20 +246,24 @@ from hcreg.models import volumes_of_slices, with_areas
 assert keras.backend.backend() == "jax"
 folder = sys.argv[1]
 image = keras.Input((16, 32, 3))
-network = keras.Model(image, keras.layers.Conv2D(4, 3, activation="softmax", name="convolution")(image), name="small")
+x = keras.layers.BatchNormalization(name="normalisation")(image)
+network = keras.Model(image, keras.layers.Conv2D(4, 3, activation="softmax", name="convolution")(x), name="small")
 model = volumes_of_slices(with_areas(network, 1.5))
 model.load_weights(f"{folder}/volumes.weights.h5")
 slices = np.load(f"{folder}/slices.npy")
 output = model.predict({"slices": slices, "slice_mm": np.full((2, 1), 10.0, "float32")}, verbose=0)
 np.save(f"{folder}/jax.npy", output)
+model.compile(keras.optimizers.SGD(0.1), "mse")
+loss = model.train_on_batch({"slices": slices, "slice_mm": np.full((2, 1), 10.0, "float32")}, np.zeros((2, 3)))
+np.savez(f"{folder}/jax.npz", *model.get_weights(), loss=loss)
 """
 
 
-def test_jax_gives_the_same_volumes(tmp_path):
+def test_jax_gives_the_same_volumes_and_learns_the_same(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed; `pip install hcreg[jax]` brings it")
     image = keras.Input(SHAPE)
     convolution = keras.layers.Conv2D(4, 3, activation="softmax", name="convolution")
-    small = keras.Model(image, convolution(image), name="small")
+    small = keras.Model(image, convolution(keras.layers.BatchNormalization(name="normalisation")(image)), name="small")
     volumes = volumes_of_slices(with_areas(small, 1.5))
     slices = slices_of()
     slices[0, 2] = np.nan
@@ -225,6 +281,12 @@ def test_jax_gives_the_same_volumes(tmp_path):
     assert done.returncode == 0, done.stderr
     expected = volumes({"slices": slices, "slice_mm": np.full((2, 1), 10.0, np.float32)})
     np.testing.assert_allclose(np.load(tmp_path / "jax.npy"), expected, rtol=1e-4)
+    volumes.compile(keras.optimizers.SGD(0.1), "mse")
+    loss = volumes.train_on_batch({"slices": slices, "slice_mm": np.full((2, 1), 10.0)}, np.zeros((2, 3)))
+    with np.load(tmp_path / "jax.npz") as answer:
+        assert float(answer["loss"]) == pytest.approx(float(loss), rel=1e-4)
+        for number, ours in enumerate(volumes.get_weights()):
+            np.testing.assert_allclose(answer[f"arr_{number}"], ours, rtol=1e-3, atol=1e-5)
 
 
 # Errors
