@@ -1,5 +1,7 @@
 """Label-exact augmentation: drawing parameters is apart from applying them, and a label follows its image."""
 
+from hcreg.augmentation.erasing import HeadAugmentation, RandomErasing, yang2020_augmentation
+from hcreg.augmentation.flips import AxisFlips, HalfTurns
 from hcreg.augmentation.intensity import GainGamma, Speckle
 from hcreg.augmentation.spatial import (
     Chain,
@@ -30,14 +32,18 @@ from hcreg.augmentation.volumetric import (
 )
 
 __all__ = [
+    "AxisFlips",
     "Chain",
     "CropResize",
     "ElasticDeformation",
     "GainGamma",
+    "HalfTurns",
+    "HeadAugmentation",
     "HorizontalFlip",
     "Identity",
     "MRIContrast",
     "OneOf",
+    "RandomErasing",
     "ReverseSlices",
     "Rotation",
     "Scaling",
@@ -53,6 +59,7 @@ __all__ = [
     "warp_shares",
     "warp_stack",
     "with_background",
+    "yang2020_augmentation",
     "zhang2021_augmentation",
     "zhang2021_volume_augmentation",
 ]
