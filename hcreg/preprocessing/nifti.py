@@ -8,12 +8,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from hcreg.files import written_whole
+
 SPACING_TOLERANCE = 1e-3  # relative; files of one volume were rounded to five digits, some of them
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADERS = {348: (nib.Nifti1Header, nib.Nifti1Image), 540: (nib.Nifti2Header, nib.Nifti2Image)}
 _LPS = nib.orientations.axcodes2ornt(("L", "P", "S"))
 _FROM_ROW_COLUMN_SLICE = np.eye(4)[[1, 0, 2, 3]]  # takes (row, column, slice, 1) to (x, y, z, 1)
 _NUM_SHOWN = 5
+_ENDINGS = (".nii.gz", ".nii")
 # What nibabel, NumPy and zlib raise over damaged files.
 _DAMAGED = (
     OSError,
@@ -159,6 +162,61 @@ def read_spacing_mm(path):
     path, header, _ = _open(path, whole=False)
     x, y, z = _orientation(path, header)[2]
     return y, x, z
+
+
+def write_label_map(path, label_map, like=None):
+    """Write a label map as a NIfTI file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ``.nii.gz`` or ``.nii``; missing folders are made.
+    label_map : Volume
+        With an array of labels 0 to 255.
+    like : str or path-like, optional
+        The NIfTI file that the labels belong to, of which they take the affine and the order of the axes, so that
+        programs which look at voxels alone lay one over the other too. By default `label_map.path` if it is one, else
+        the axes of the array and its affine.
+
+    Raises
+    ------
+    ValueError
+        If the path has another ending, a value is no label, or `like` is of another shape.
+    FileNotFoundError, ValueError
+        As `read_volume`, over the file `like`.
+    OSError
+        If it cannot be written; a file of before stays intact.
+    """
+    path = Path(path)
+    if not path.name.endswith(_ENDINGS):
+        raise ValueError(f"A label map is written as .nii.gz or .nii. Received: {path}.")
+    array = np.asarray(label_map.array)
+    labels = array.astype(np.uint8)
+    if array.ndim != 3 or not np.array_equal(labels, array):
+        raise ValueError(
+            f"A label map holds whole numbers from 0 to 255 on three axes. Received: shape {array.shape}, values "
+            f"from {array.min()} to {array.max()} of {array.dtype}."
+        )
+    if like is None and Path(label_map.path).name.endswith(_ENDINGS):
+        like = label_map.path
+    affine = label_map.affine
+    if like is not None:
+        like, header, _ = _open(like, whole=False)
+        transform, affine, _ = _orientation(like, header)
+        shape = _shape(like, header)[:3]
+        as_read = tuple(int(shape[axis]) for axis in np.argsort(transform[:, 0]))
+        if labels.shape != (as_read[1], as_read[0], as_read[2]):
+            raise ValueError(
+                f"{like} is read as a volume of {(as_read[1], as_read[0], as_read[2])}; the label map has the shape "
+                f"{labels.shape}. Name the file it belongs to."
+            )
+        inverse = nib.orientations.ornt_transform(_LPS, nib.io_orientation(affine))
+        labels = nib.orientations.apply_orientation(labels.swapaxes(0, 1), inverse)
+    image = nib.Nifti1Image(np.ascontiguousarray(labels), affine)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    with written_whole(path) as partial:
+        partial.write_bytes(gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
 
 
 def check_alike(image, label_map):
