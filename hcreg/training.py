@@ -33,6 +33,7 @@ def fit(
     loss_weights=None,
     learning_rate=1e-3,
     schedule="constant",
+    beta_1=0.9,
     epochs=200,
     patience=90,
     target_scale_px=1.0,
@@ -61,6 +62,8 @@ def fit(
     learning_rate : float
     schedule : {"constant", "cosine"}
         Cosine falls to zero over `epochs`, after a warm-up over the first 5 % of the steps.
+    beta_1 : float in [0, 1)
+        Of Adam: the share of itself that the moving mean of gradients keeps at each step.
     epochs : int
         At most so many, those before an interruption counted in.
     patience : int
@@ -103,7 +106,8 @@ def fit(
         raise ValueError(f"Training needs epochs and patience of at least 1. Received: {epochs} and {patience}.")
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
     weights = _loss_weights(model, loss, loss_weights)
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, loss_weights=weights, metrics=_metrics(model))
+    optimizer = keras.optimizers.Adam(rate, beta_1=beta_1)
+    model.compile(optimizer=optimizer, loss=loss, loss_weights=weights, metrics=_metrics(model))
     keeper = _Keeper(folder, patience, _shown_of_a_head(target_scale_px) if shown is None else shown, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
@@ -250,7 +254,7 @@ def dice_score(y_true, y_pred):
 
     Parameters
     ----------
-    y_true, y_pred : tensor of shape (batch, height, width, classes), in [0, 1]
+    y_true, y_pred : tensor of shape (batch, height, width, [slices,] classes), in [0, 1]
 
     Returns
     -------
@@ -258,7 +262,7 @@ def dice_score(y_true, y_pred):
         One is best; two empty masks agree. The mean over the classes.
     """
     inside, found = (keras.ops.cast(mask > 0.5, "float32") for mask in (y_true, y_pred))
-    pixels = (1, 2)
+    pixels = tuple(range(1, len(inside.shape) - 1))
     total = keras.ops.sum(inside, pixels) + keras.ops.sum(found, pixels)
     both_empty = keras.ops.cast(total == 0, "float32")
     return keras.ops.mean((2 * keras.ops.sum(inside * found, pixels) + both_empty) / (total + both_empty), -1)

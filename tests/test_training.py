@@ -384,6 +384,12 @@ def test_constant_schedule_is_constant(stopped_early):
     assert rates == pytest.approx([0.005] * len(rates))
 
 
+def test_the_moving_mean_of_gradients_is_as_asked_for(tmp_path):
+    model, _ = fit(tmp_path / "asked", epochs=1, beta_1=0.5)
+    assert model.optimizer.beta_1 == 0.5
+    assert fit(tmp_path / "usual", epochs=1)[0].optimizer.beta_1 == 0.9
+
+
 def test_a_single_step_can_be_scheduled(tmp_path):
     toy = Toy()
     toy.num_batches = 1

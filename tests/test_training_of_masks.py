@@ -180,6 +180,15 @@ def test_dice_of_an_image_by_hand():
     assert keras.ops.convert_to_numpy(training.dice_score(*classes)) == pytest.approx((found + 1) / 2)
 
 
+def test_dice_of_a_volume_is_over_all_its_voxels():
+    """Not the mean over its slices: one has both, one neither."""
+    true, pred = np.zeros((1, 2, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 2, 1), "float32")
+    true[0, :, :, 0] = 1.0
+    pred[0, :, 0, :] = 1.0
+    found = keras.ops.convert_to_numpy(training.dice_score(true, pred))
+    assert found == pytest.approx([2 * 2 / 8])
+
+
 def test_progress_says_what_the_network_is_for(tmp_path, capfd):
     words = {
         "ellipse": r"validation error [\d.]+ px, Dice 0\.\d{4} \(best loss in epoch 1: error [\d.]+ px, Dice 0\.",
