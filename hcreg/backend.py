@@ -231,8 +231,8 @@ def compile_function(function, jit_compile=None, variables=()):
     function : callable
         A pure function of tensors.
     jit_compile : bool, optional
-        Whether TensorFlow uses XLA. By default only where a GPU is seen, since XLA is several times slower than
-        TensorFlow's own kernels for convolutions on a CPU. JAX always uses XLA.
+        Whether TensorFlow uses XLA. By default only where there is an accelerator (`has_accelerator`), since XLA is
+        several times slower than TensorFlow's own kernels for convolutions on a CPU. JAX always uses XLA.
     variables : sequence of keras.Variable
         What the function reads besides its arguments, such as a model's weights.
 
@@ -249,7 +249,7 @@ def compile_function(function, jit_compile=None, variables=()):
     at the first call is a constant of the compiled graph, unless the variable is named in `variables`.
     """
     if name() == "tensorflow":
-        use_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile is None else jit_compile
+        use_xla = has_accelerator() if jit_compile is None else jit_compile
         # Without AutoGraph, as Keras traces its own steps: tracing then takes less than half the time.
         compiled = tf.function(function, jit_compile=use_xla, reduce_retracing=True, autograph=False)
         # TensorFlow counts tracings by line of code, and would warn of many analyzers, each traced once.
@@ -308,8 +308,8 @@ def fused_batch_normalization(x, gamma, beta, mean, variance, epsilon, training)
             f"The fused kernel is TensorFlow's. Received: the backend {name()!r}. Use keras.ops.batch_normalization."
         )
     if not training:
-        if tf.config.list_physical_devices("GPU"):
-            # There the fused gradient of inference has no deterministic kernel, and fails after `seed_everything`.
+        if has_accelerator():
+            # On a GPU the fused gradient of inference has no deterministic kernel, and fails after `seed_everything`.
             return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance
         output = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
@@ -361,15 +361,20 @@ def fresh_session(seed):
 
 
 def has_accelerator():
-    """Whether this process sees more than the CPU.
+    """Whether this process may compute on more than the CPU.
 
     Returns
     -------
     bool
+        Whether `device_report` names accelerators. One that was hidden (``CUDA_VISIBLE_DEVICES``,
+        ``tf.config.set_visible_devices``) is none.
+
+    Examples
+    --------
+    >>> has_accelerator() == bool(device_report()["accelerators"])
+    True
     """
-    if name() == "tensorflow":
-        return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
-    return any(device.platform != "cpu" for device in jax.devices())
+    return bool(_accelerators())
 
 
 def device_report():
@@ -380,21 +385,22 @@ def device_report():
     dict
         Backend and its version, Keras and Python versions, platform, CPU count, accelerators by name.
     """
-    if name() == "tensorflow":
-        version = tf.__version__
-        accelerators = [device.name for device in tf.config.list_physical_devices() if device.device_type != "CPU"]
-    else:
-        version = jax.__version__
-        accelerators = [str(device) for device in jax.devices() if device.platform != "cpu"]
     return {
         "backend": name(),
-        "backend_version": version,
+        "backend_version": tf.__version__ if name() == "tensorflow" else jax.__version__,
         "keras_version": keras.__version__,
         "python_version": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "accelerators": accelerators,
+        "accelerators": _accelerators(),
     }
+
+
+def _accelerators():
+    """Names of the devices beside the CPU that this process may use."""
+    if name() == "tensorflow":
+        return [device.name for device in tf.config.get_visible_devices() if device.device_type != "CPU"]
+    return [str(device) for device in jax.devices() if device.platform != "cpu"]
 
 
 def peak_memory_mb():

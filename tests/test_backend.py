@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -288,6 +289,49 @@ def test_device_report_says_what_computes():
     assert report["backend_version"][0].isdigit()
     assert report["cpu_count"] >= 1
     assert isinstance(report["accelerators"], list)
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """Make the backend believe in devices: ``devices("CPU", "GPU")``."""
+
+    def believe(*kinds):
+        if backend.name() == "tensorflow":
+            found = [SimpleNamespace(name=f"/physical_device:{kind}:0", device_type=kind) for kind in kinds]
+            monkeypatch.setattr(backend.tf.config, "get_visible_devices", lambda: found)
+        else:
+            monkeypatch.setattr(backend.jax, "devices", lambda: [Device(kind.lower()) for kind in kinds])
+
+    class Device(SimpleNamespace):
+        def __init__(self, platform):
+            super().__init__(platform=platform)
+
+        def __str__(self):
+            return f"{self.platform}:0"
+
+    return believe
+
+
+@pytest.mark.parametrize(("kinds", "number"), [(["CPU"], 0), (["CPU", "GPU", "GPU"], 2), (["CPU", "TPU"], 1)])
+def test_an_accelerator_is_what_the_report_names(kinds, number, devices):
+    devices(*kinds)
+    assert backend.has_accelerator() is (number > 0)
+    named = backend.device_report()["accelerators"]
+    assert len(named) == number
+    assert all(kind in name.upper() for kind, name in zip(kinds[1:], named, strict=True))
+
+
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="JAX always compiles by XLA")
+@pytest.mark.parametrize("kinds", [["CPU"], ["CPU", "GPU"]])
+def test_xla_compiles_where_there_is_an_accelerator(kinds, devices, monkeypatch):
+    devices(*kinds)
+    options = []
+    monkeypatch.setattr(
+        backend.tf, "function", lambda function, **given: options.append(given["jit_compile"]) or function
+    )
+    for asked in (None, True, False):
+        backend.compile_function(lambda x: x, jit_compile=asked)
+    assert options == [len(kinds) > 1, True, False]
 
 
 PEAK_MEMORY = """
