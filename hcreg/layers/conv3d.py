@@ -9,13 +9,13 @@ from hcreg import backend
 
 @keras.saving.register_keras_serializable(package="hcreg")
 class Conv3D(keras.layers.Conv3D):
-    """`keras.layers.Conv3D` of the same numbers, faster for stacks of few slices on a CPU.
+    """`keras.layers.Conv3D` of the same numbers, meant for stacks of few slices on a CPU.
 
     A stack of no more slices than the kernel is deep has every output slice look at nearly every input slice. Then the
     slices are channels as well: a 2-D convolution from (slices x channels) to (slices x filters), whose kernel is put
-    together from the 3-D one's parts, and zeros where the 3-D one meets its padding. It counts no more products, and
-    the 2-D kernels of TensorFlow's CPU library are better. Everything else is Keras's own call: other backends,
-    accelerators, more slices or an unknown number, strides, dilation, groups, other padding, channels first.
+    together from the 3-D one's parts, and zeros where the 3-D one meets its padding, so that no more products are
+    counted. Everything else is Keras's own call: other backends, accelerators, a single slice, more slices than the
+    kernel is deep or an unknown number, strides, dilation, groups, other padding, channels first.
 
     Parameters
     ----------
@@ -24,11 +24,8 @@ class Conv3D(keras.layers.Conv3D):
 
     Notes
     -----
-    Output and gradients are Keras's but for rounding. Weights, their names and their order are the same: files of
-    weights serve both classes.
-
-    Three slices of 56 x 56, kernel 3 x 3 x 3, batch 2, forwards and backwards on 2 cores: 64 to 64 channels 75 for 90
-    ms, 32 to 32 channels 20 for 45 ms.
+    Output and gradients are Keras's but for rounding, and to the bit where it is Keras's own call. Weights, their names
+    and their order are the same: files of weights serve both classes.
 
     Examples
     --------

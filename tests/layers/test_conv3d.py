@@ -32,6 +32,13 @@ def pair(shape=SHAPE, kernel_size=3, padding="same", **arguments):
     return layers
 
 
+def values_and_gradients(layer, x):
+    """Output of a layer, the sum of its convolution's squares, and that sum's gradients by input and kernel."""
+    inputs, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(layer.kernel)
+    value, pull_back = backend.vjp(lambda *given: ops.sum(layer.convolution_op(*given) ** 2), inputs, kernel)
+    return [layer(x), value, *pull_back(ops.ones_like(value))]
+
+
 @pytest.fixture
 def planes(monkeypatch):
     """Shapes that were convolved in two dimensions."""
@@ -63,15 +70,7 @@ def test_one_pixel_of_three_slices_by_hand(planes):
 def test_output_and_gradients_are_those_of_keras(slices, kernel_size, planes):
     shape = (*SHAPE[:3], slices, 4)
     x, layers = stack(shape), pair(shape, kernel_size, activation="relu")
-    found = []
-    for layer in layers:
-        inputs, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(layer.kernel)
-
-        def squares(inputs, kernel, layer=layer):
-            return ops.sum(layer.convolution_op(inputs, kernel) ** 2)
-
-        value, pull_back = backend.vjp(squares, inputs, kernel)
-        found.append([layer(x), *pull_back(ops.ones_like(value))])
+    found = [values_and_gradients(layer, x) for layer in layers]
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(np.asarray(theirs)).max())
     assert set(planes) == {(2, 6, 5, 4 * slices)}
@@ -84,13 +83,27 @@ def test_output_and_gradients_are_those_of_keras(slices, kernel_size, planes):
         ((2, 6, 5, 1, 4), {}),
         (SHAPE, {"padding": "valid"}),
         (SHAPE, {"strides": 2}),
+        (SHAPE, {"strides": (2, 1, 1), "kernel_size": (2, 3, 3)}),
+        (SHAPE, {"strides": (1, 1, 2), "padding": "valid", "activation": "relu"}),
         (SHAPE, {"dilation_rate": 2}),
+        ((2, 6, 5, 3, 5), {"groups": 5}),
     ],
     ids=str,
 )
-def test_falls_back(shape, arguments, planes):
-    ours, theirs = pair(shape, **arguments)
-    np.testing.assert_array_equal(ours(stack(shape)), theirs(stack(shape)))
+def test_falls_back_forwards_and_backwards(shape, arguments, planes):
+    found = [values_and_gradients(layer, stack(shape)) for layer in pair(shape, **arguments)]
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert np.abs(np.asarray(theirs)).max() > 0
+    assert planes == []
+
+
+@only_on_a_cpu
+def test_falls_back_on_an_accelerator(monkeypatch, planes):
+    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
+    found = [values_and_gradients(layer, stack()) for layer in pair()]
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert planes == []
 
 
