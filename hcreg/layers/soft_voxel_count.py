@@ -37,12 +37,25 @@ class SoftVoxelCount(keras.layers.Layer):
 
     Notes
     -----
-    Of anti-aliased label maps the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does.
+    Soft is the count in that a voxel adds its probability and not 0 or 1: there is no threshold and no largest class,
+    and each voxel's gradient is the size of one voxel. A voxel of probability 0.5 adds half of itself, whether the
+    structure fills half of it or the network is in doubt. Of anti-aliased label maps, whose borders hold the share that
+    is filled, the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does.
+
+    All spatial axes are summed, and a slice is nothing to itself: one at the end of the heart that the structure fills
+    in part, across its thickness, adds the shares that its probabilities say, and one of zeros but for the background
+    adds nothing. What is cut off by the border is not there to be counted. NaN anywhere makes the sum NaN; filling of
+    NaN is for `hcreg.models.volumes_of_slices`.
+
+    The unit is that of `voxel_size`: 0.001 times the product of a spacing in mm gives ml, of one spacing for all stacks.
+    Where it varies, count voxels (``voxel_size=1``) and multiply outside.
+
     Each pixel of a background of probability 0.001 adds to the sum: 0.001 over 160 x 160 pixels is 26 pixels, 0.03
     with ``sharpness=2``. Between two classes a sharpened edge stays where it was. The arithmetic is float32 whatever
     the policy: in bfloat16 a sum of thousands has two digits.
 
-    Departure from the paper: zhang2021biometrics regresses the volume from a dense layer.
+    Departure from the paper: [1]_ regresses the number, a volume or a count of voxels, from a dense layer. This layer
+    and its sharpness are no paper's.
 
     References
     ----------

@@ -33,9 +33,9 @@ def vgg3d(
     """Cardiac volumes from a stack of short-axis slices, by three-dimensional convolutions.
 
     Input ``(batch, height, width, slices, channels)``, float32, each stack standardised to mean 0 and standard
-    deviation 1; output "volumes" ``(batch, number of outputs)``, float32, linear: each volume as a fraction of the
-    largest one of the training fold. Whether that is a volume in ml or a count of voxels (the paper's "Volume" and
-    "Pixel") is the target's matter; the network is the same.
+    deviation 1; output "volumes" ``(batch, number of outputs)``, float32, linear and without a unit: each volume as a
+    fraction of the largest one of the training fold, times which it is a volume in ml or a count of voxels (the paper's
+    "Volume" and "Pixel"). Which of them is the target's matter; the network is the same.
 
     Parameters
     ----------
@@ -81,9 +81,15 @@ def vgg3d(
     filters, each with bias and same padding, batch normalisation, ReLU; max-pooling of size 3 and stride 2 with same
     padding after the blocks 1, 2 and 5 only; dropout, flattening, one linear layer. Nine slices become 5, 3 and 2.
 
-    The fingerprints are of one number. What "three branches, one output each" means is not stated: here, three
-    whole trunks side by side from one input, which share no weights. For want of another statement these are Keras's
-    defaults: the initialiser (Glorot uniform), momentum (0.99) and epsilon (0.001) of the normalisation.
+    The paper's counts of parameters are of one number. What its "three branches, one output each" means is not stated:
+    here, three whole trunks side by side from one input, which share no weights. Neither are the initialiser (Glorot
+    uniform), momentum (0.99) and epsilon (0.001) of the normalisation: these are Keras's defaults. Nothing keeps an
+    output above 0 or below 1, as the linear layer is the paper's.
+
+    The network knows no millimetres and no empty slices: a volume is right for stacks on the grid of the training's.
+    All slices of a stack are read, and the flattening fixes their number. Shorter stacks are filled before: the
+    paper repeats a slice (`hcreg.preprocessing.volumes.paper_slices`), a `hcreg.preprocessing.volumes.Frame` goes on
+    with the border's.
 
     References
     ----------

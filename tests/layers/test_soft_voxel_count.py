@@ -62,6 +62,17 @@ def test_a_sum_of_a_hundred_thousand_voxels_has_its_digits():
     assert count(probabilities)[0, 0] == pytest.approx(12000, rel=1e-4)
 
 
+def test_what_the_notes_say_of_single_slices():
+    """A slice of background alone adds nothing, one half filled adds its half, one of NaN makes the sum NaN."""
+    stack = np.zeros((1, 2, 2, 3, 2))
+    stack[..., 0] = 1.0
+    stack[0, :, :, 1] = [0.5, 0.5]
+    assert count(stack, voxel_size=10.0).tolist() == [[20.0]]
+    stack[0, 0, 0, 2, 1] = np.nan
+    assert np.isnan(count(stack)).all()
+    assert np.isnan(count(stack, sharpness=2.0)).all()
+
+
 # Sharpness
 
 
