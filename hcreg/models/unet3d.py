@@ -73,8 +73,8 @@ def unet3d(
     Raises
     ------
     ValueError
-        For sides that are no multiples, unknown activations or normalisations, a momentum without batch normalisation,
-        and weights that do not fit.
+        For shapes, sides that are no multiples, numbers of classes, filters or levels, activations, normalisations or
+        rates that are none, a momentum without batch normalisation, and weights that do not fit.
     FileNotFoundError
         If there is no file at the path `weights`.
 

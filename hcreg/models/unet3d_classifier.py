@@ -20,7 +20,7 @@ def unet3d_classifier(
     head="gap",
     num_levels=NUM_LEVELS,
     flat_levels=FLAT_LEVELS,
-    normalization="group",
+    normalization="batch",
     momentum=MOMENTUM,
     dropout_rate=0.0,
     activation="default",
@@ -39,8 +39,12 @@ def unet3d_classifier(
         number. Each of the three may be None with the head "gap"; a heatmap loss needs them fixed.
     classes : int
         1 for yes or no, by a sigmoid; 2 or more by a softmax.
-    filters, num_levels, flat_levels, normalization, momentum
+    filters, num_levels, flat_levels
         Of the encoder, as of `hcreg.models.unet3d`.
+    normalization : {"batch", "group"}
+        After each convolution of the encoder, as of `hcreg.models.unet3d`; another default, see Notes.
+    momentum : float in [0, 1)
+        Of the moving statistics with ``normalization="batch"``, as of `hcreg.models.unet3d`.
     hidden_units : int
         Of the dense layer before the logits.
     head : {"gap", "flatten"}
@@ -63,7 +67,24 @@ def unet3d_classifier(
     Raises
     ------
     ValueError
+        For shapes, sides that are no multiples, numbers of classes, units, filters or levels, heads, normalisations,
+        rates or activations that are none, a momentum without batch normalisation, a shape that varies before
+        flattening, and weights that do not fit.
     FileNotFoundError
+        If there is no file at the path `weights`.
+
+    Notes
+    -----
+    After [1]_, which tells healthy hearts of ACDC from diseased ones by the encoder of a 3-D U-Net, two dense layers
+    and a sigmoid. Everything beyond these words is a choice of this package and no replica: the encoder is that of
+    `hcreg.models.unet3d`, the same layers by the same names, which halves height and width alone; the dense layers have
+    100 units and one, ReLU between them.
+
+    The default head averages, which takes stacks of any size and has few weights to learn from a hundred patients.
+    Averages are why the default normalisation is another than `unet3d`'s: a group of channels that every stack
+    normalises by itself has the mean 0 before its scale, offset and ReLU, whatever the heart looks like, and what is
+    left of the averages is the maps' shape alone. With batch normalisation they differ from stack to stack. It asks
+    for batches of some stacks, and in a short training for a lower `momentum`.
 
     References
     ----------

@@ -33,7 +33,7 @@ def masks():
 
 
 def test_encoder_is_that_of_the_unet():
-    classifier, unet = unet3d_classifier(), unet3d((128, 128, 9, 1))
+    classifier, unet = unet3d_classifier(), unet3d((128, 128, 9, 1), normalization="batch")
     encoder = [layer.name for layer in classifier.layers if layer.name.startswith(("down", "bottom"))]
     there = [layer.name for layer in unet.layers if layer.name.startswith(("down", "bottom"))]
     assert encoder == [name for name in there if name != "bottom_dropout"]
@@ -91,6 +91,23 @@ def test_moving_statistics_have_the_momentum():
         layers = small(normalization="batch", **arguments).layers
         found = [layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         assert found == [momentum] * 6
+
+
+def features(normalization, stacks):
+    """What the dense layers are given, in training: averages over the maps that the last normalisation leaves."""
+    model = small(normalization=normalization)
+    tap = keras.Model(model.input, keras.ops.mean(model.get_layer("bottom_norm2").output, axis=(1, 2, 3)))
+    return np.asarray(tap(stacks, training=True))
+
+
+def test_batch_normalisation_by_default_for_groups_level_what_is_averaged(stacks):
+    """Two stacks, of which one has a bright half: their averages differ, unless each is normalised by itself."""
+    stacks = stacks.copy()
+    stacks[1, :, :12] += 5.0
+    assert isinstance(small().get_layer("bottom_norm2"), keras.layers.BatchNormalization)
+    assert np.abs(np.diff(features("batch", stacks), axis=0)).max() > 0.1
+    grouped = features("group", stacks)  # eight channels, a group for each
+    np.testing.assert_allclose(grouped, np.zeros_like(grouped), atol=1e-4)
 
 
 # Where it looks
