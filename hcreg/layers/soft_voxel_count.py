@@ -38,7 +38,7 @@ class SoftVoxelCount(keras.layers.Layer):
     Notes
     -----
     Soft is the count in that a voxel adds its probability and not 0 or 1: there is no threshold and no largest class,
-    and each voxel's gradient is the size of one voxel. A voxel of probability 0.5 adds half of itself, whether the
+    and without `sharpness` each voxel's gradient is the size of one. A voxel of probability 0.5 adds half of itself, whether the
     structure fills half of it or the network is in doubt. Of anti-aliased label maps, whose borders hold the share that
     is filled, the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does.
 
@@ -47,7 +47,7 @@ class SoftVoxelCount(keras.layers.Layer):
     adds nothing. What is cut off by the border is not there to be counted. NaN anywhere makes the sum NaN; filling of
     NaN is for `hcreg.models.volumes_of_slices`.
 
-    The unit is that of `voxel_size`: 0.001 times the product of a spacing in mm gives ml, of one spacing for all stacks.
+    The unit is that of `voxel_size`: 0.001 times the product of a spacing in mm gives ml, with one spacing for all.
     Where it varies, count voxels (``voxel_size=1``) and multiply outside.
 
     Each pixel of a background of probability 0.001 adds to the sum: 0.001 over 160 x 160 pixels is 26 pixels, 0.03
