@@ -38,9 +38,9 @@ class SoftVoxelCount(keras.layers.Layer):
     Notes
     -----
     Soft is the count in that a voxel adds its probability and not 0 or 1: there is no threshold and no largest class,
-    and without `sharpness` each voxel's gradient is the size of one. A voxel of probability 0.5 adds half of itself, whether the
-    structure fills half of it or the network is in doubt. Of anti-aliased label maps, whose borders hold the share that
-    is filled, the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does.
+    and without `sharpness` each voxel's gradient is the size of one. A voxel of probability 0.5 adds half of itself,
+    whether the structure fills half of it or the network is in doubt. Of anti-aliased label maps, whose borders hold
+    the share that is filled, the count is exact; a 0/1 label map is counted as `hcreg.preprocessing.cardiac` does.
 
     All spatial axes are summed, and a slice is nothing to itself: one at the end of the heart that the structure fills
     in part, across its thickness, adds the shares that its probabilities say, and one of zeros but for the background
