@@ -1,18 +1,15 @@
 """Train a recipe on one part of a data set, choose its weights on a second, test it on a third."""
 
-import hashlib
-import json
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from hcreg import backend, runs, training
-from hcreg.datasets import splits, synthetic
+from hcreg import fold_runs, runs, training
+from hcreg.datasets import splits
 from hcreg.datasets.volume_cache import VolumeCache
-from hcreg.files import read_rows, write_rows, written_whole
+from hcreg.files import read_rows, written_whole
 from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
 from hcreg.progress import progress_bar
 
@@ -42,35 +39,27 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     """
     folder = Path(folder)
     record = open_run(recipe, cache.records, split, folder, fold=fold, seed=seed)
-    if record["status"] == "finished":
-        training.discard_state(folder)  # a kill right after the run was closed left it there
-        return read_rows(folder / "predictions.csv")
-    started = time.perf_counter()
-    backend.fresh_session(seed)
-    parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
-    if recipe.trained_as is None:
-        model, scale, history = _trained(recipe, cache, parts, folder, seed * 1000 + fold, tensorboard, progress)
-    else:
-        model, scale, history = _trained_before(recipe, folder, record)
-    constant = constant_predictor(recipe, cache, parts["training"])
-    networks = [(model, scale)]
-    rows = {part: predict(recipe, networks, cache, parts[part], fold, constant) for part in ("validation", "test")}
-    write_rows(folder / "validation_predictions.csv", rows["validation"])
-    write_rows(folder / "predictions.csv", rows["test"])
-    runs.close_run(
-        folder,
-        record,
-        target_scale=[float(value) for value in scale],
-        num_parameters=model.count_params(),
-        num_stacks={part: len(indices) for part, indices in parts.items()},
-        epochs_run=len(history),
-        best_epoch=min(history, key=lambda row: row["val_loss"])["epoch"],
-        training_seconds=sum(row["seconds"] for row in history),
-        seconds_of_last_session=time.perf_counter() - started,
-        peak_memory_mb=backend.peak_memory_mb(),
-    )
-    training.discard_state(folder)
-    return rows["test"]
+
+    def make():
+        parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
+        if recipe.trained_as is None:
+            model, scale, history = _trained(recipe, cache, parts, folder, seed * 1000 + fold, tensorboard, progress)
+        else:
+            model, scale, history = _trained_before(recipe, folder, record)
+        constant = constant_predictor(recipe, cache, parts["training"])
+        networks = [(model, scale)]
+        rows = {part: predict(recipe, networks, cache, parts[part], fold, constant) for part in ("validation", "test")}
+        return (
+            rows,
+            history,
+            {
+                "target_scale": [float(value) for value in scale],
+                "num_parameters": model.count_params(),
+                "num_stacks": {part: len(indices) for part, indices in parts.items()},
+            },
+        )
+
+    return fold_runs.complete(folder, record, seed, make)
 
 
 _OF_MEASURING = ("row", "trained_as", "views", "build_arguments.weights")  # what a borrowing row may have of its own
@@ -153,13 +142,7 @@ def describe_data(records):
         ``num_stacks``; ``digest`` of subject ids and spacings; ``synthetic``, whether the stacks were drawn by
         `hcreg.datasets.synthetic`.
     """
-    rows = sorted((record.subject_id, *(round(float(side), 5) for side in record.spacing_mm)) for record in records)
-    folders = {Path(record.image_path).parent.parent.parent for record in records}
-    return {
-        "num_stacks": len(rows),
-        "digest": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
-        "synthetic": any(synthetic.is_synthetic(folder) for folder in folders),
-    }
+    return fold_runs.describe_volumes(records, {Path(record.image_path).parent.parent.parent for record in records})
 
 
 def read_stacks(dataset, preparation, cache_folder=None):
@@ -285,12 +268,7 @@ def load_network(recipe, folder):
     ValueError
         If the run is not finished, or is another recipe's.
     """
-    record = runs.read_run(folder)
-    if record["status"] != "finished" or record["arguments"]["row"] != recipe.name:
-        raise ValueError(
-            f"{folder} holds a run of {record['arguments']['row']}, {record['status']}; expected a finished run of "
-            f"{recipe.name}. Run it to its end, or name its folder."
-        )
+    record = fold_runs.finished(folder, recipe.name)
     if "weights" in recipe.build_arguments:  # those it began with are not needed any more
         recipe = replace(recipe, build_arguments={**recipe.build_arguments, "weights": None})
     model = recipe.network(None)
