@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import keras
 import pytest
+from small_hearts import small_regressor, small_segmenter, write_cohort
 
-from hcreg import models, tables
+from hcreg import losses, models, tables
 from hcreg.cardiac_volumes import SliceRecipe, StackRecipe, patient_folds
 from hcreg.cardiac_volumes.summaries import STRUCTURES
-from hcreg.files import plain, read_rows, write_json, write_rows
+from hcreg.datasets import synthetic
+from hcreg.datasets.acdc import ACDC
+from hcreg.files import plain, read_json, read_rows, write_json, write_rows
 from hcreg.tables.volumes import VolumeLayout, compare_volumes, format_lines, report_volumes, run_volumes
 
 TEXT = ("row", "structure", "phase", "route", "other_row")
@@ -199,3 +202,64 @@ def test_run_says_what_it_lacks_before_it_reads_anything(tmp_path):
     pretrained = replace(SLICES, build=models.backbone_unet, build_arguments={"backbone": "A", "weights": "imagenet"})
     with pytest.raises(ValueError, match="slices starts from ImageNet weights"):
         run_volumes("paper.table10", [pretrained], patient_folds, [0], options, None)
+
+
+def test_a_row_with_the_networks_of_another_needs_no_weights(tmp_path):
+    options = Namespace(data=None, out=tmp_path, weights=None, epochs=None, seed=0, smoke=False, tensorboard=False)
+    pretrained = replace(SLICES, build=models.backbone_unet, build_arguments={"backbone": "A", "weights": "imagenet"})
+    borrowing = replace(pretrained, name="borrowing", trained_as="slices")
+    with pytest.raises(ValueError, match="run needs --data"):  # and nothing else
+        run_volumes("paper.table10", [borrowing], patient_folds, [0], options, None)
+    with pytest.raises(ValueError, match="slices starts from ImageNet weights"):
+        run_volumes("paper.table10", [borrowing, pretrained], patient_folds, [0], options, None)
+
+
+COUNTING = SliceRecipe(
+    "counting",
+    small_segmenter,
+    {"mask": losses.DiceCrossEntropy(), "areas_cm2": keras.losses.MeanAbsoluteError()},
+    build_arguments={"weights": "imagenet"},
+    loss_weights={"areas_cm2": 0.02},
+)
+PIXEL = StackRecipe("pixel", small_regressor, keras.losses.MeanAbsoluteError(), crop="paper", target="pixel")
+SMOKE = [
+    COUNTING,
+    replace(COUNTING, name="views", trained_as="counting", views=((0.0, 1.0), (15.0, 1.1))),
+    PIXEL,
+    replace(PIXEL, name="masks", target="volume", source="mask"),
+]
+
+
+def test_smoke_trains_counting_borrowing_voxel_and_mask_rows(tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(synthetic, "cardiac_volumes", lambda *given: (drawn.append(given), write_cohort(*given)))
+
+    def command(name, *arguments):
+        return tables.main(
+            "paper.table10",
+            SMOKE,
+            patient_folds,
+            default_folds=[0, 1],
+            read_dataset=ACDC,
+            arguments=[name, "--smoke", "--out", str(tmp_path), *arguments],
+            run=run_volumes,
+            report=report_volumes,
+        )
+
+    assert command("run") == 0
+    assert drawn == [(tmp_path / "data", 10, 0)]
+    printed = capsys.readouterr()
+    assert [line.split(",")[0] for line in printed.out.splitlines()] == [recipe.name for recipe in SMOKE]
+    assert printed.err.count("preparing 20 stacks") == 3  # both counting rows see the same
+    assert command("report", "--save", str(tmp_path / "saved")) == 0
+    lines = read_rows(tmp_path / "saved" / "table10.csv", text=TEXT)
+    counted = ["counting", "counting, label map", "views", "views, label map"]
+    assert list(dict.fromkeys(item["row"] for item in lines))[1:] == [*counted, "pixel", "masks"]
+    assert all(math.isfinite(item["mae_ml"]) for item in lines)
+    made = {recipe.name: read_json(tmp_path / recipe.name / "fold_0" / "run.json") for recipe in SMOKE}
+    arguments = {name: record["arguments"] for name, record in made.items()}
+    assert (arguments["pixel"]["target"], arguments["masks"]["source"]) == ("pixel", "mask")
+    assert made["pixel"]["target_scale"] == pytest.approx([volume / 0.64 for volume in made["masks"]["target_scale"]])
+    assert (arguments["views"]["trained_as"], arguments["views"]["views"]) == ("counting", [[0.0, 1.0], [15.0, 1.1]])
+    assert (arguments["counting"]["crop_px"], arguments["counting"]["augmentation"]) == (32, "strong")
+    assert all(record["epochs_run"] == 1 for record in made.values())
