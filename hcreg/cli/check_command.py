@@ -1,10 +1,13 @@
 """What ``hcreg check`` does: recognise the data set of a folder, read all of it, and print every problem."""
 
-from hcreg.datasets import acdc_folder, hc18_folder
+from hcreg.datasets import acdc_folder, hc18_folder, volume_folder_layout
 from hcreg.progress import progress_bar
 
 # By the name in hcreg.datasets: the module that knows its folder, and what one record is.
-_DATA_SETS = {"HC18": (hc18_folder, "images"), "ACDC": (acdc_folder, "volumes")}
+_NAMED = {"HC18": (hc18_folder, "images"), "ACDC": (acdc_folder, "volumes")}
+# Asked for last: ACDC's files are pairs of this kind as well.
+_PAIRS = "VolumeFolder"
+_DATA_SETS = {**_NAMED, _PAIRS: (volume_folder_layout, "volumes")}
 _EXPECTED = " or ".join(f"{module.FOLDERS['train']} ({name})" for name, (module, _) in _DATA_SETS.items())
 
 
@@ -24,7 +27,7 @@ def check(options):
     Raises
     ------
     ValueError
-        If the folder is none of a data set that hcreg knows, or of several at once.
+        If the folder is none of a data set that hcreg knows, or of several at once, or the labels are no labels.
     """
     from hcreg import datasets
 
@@ -38,7 +41,8 @@ def check(options):
             num_checked += 1
             bar.update(task, completed=done, total=total)
 
-        problems = getattr(datasets, name).check_folder(options.folder, on_progress=advance)
+        given = {"labels": options.labels} if name == _PAIRS else {}
+        problems = getattr(datasets, name).check_folder(options.folder, **given, on_progress=advance)
     for problem in problems:
         print(f"{problem.path}: {problem.message}")
     noun = _DATA_SETS[name][1]
@@ -48,7 +52,9 @@ def check(options):
 
 def _recognised(root):
     """Name of the data set that lies in a folder."""
-    found = [name for name, (module, _) in _DATA_SETS.items() if any(module.is_there(root, s) for s in module.FOLDERS)]
+    found = [name for name, (module, _) in _NAMED.items() if any(module.is_there(root, s) for s in module.FOLDERS)]
+    if not found and volume_folder_layout.is_there(root, "train"):
+        return _PAIRS
     if len(found) == 1:
         return found[0]
     if found:

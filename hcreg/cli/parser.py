@@ -36,8 +36,15 @@ def command_line():
     quickstart.add_argument("--epochs", type=_positive, help="passes over the training images")
     quickstart.add_argument("--seed", type=int, default=0, help="fixes data, split, weights (default: %(default)s)")
 
-    check = commands.add_parser("check", help="list every problem of an HC18 or ACDC folder at once")
+    check = commands.add_parser("check", help="list every problem of a folder of HC18, of ACDC or of volumes at once")
     check.add_argument("folder", type=Path)
+    check.add_argument(
+        "--labels",
+        nargs="+",
+        type=int,
+        default=[0, 1],
+        help="values that the label maps of other volumes may have (default: 0 1)",
+    )
 
     measure = commands.add_parser(
         "measure",

@@ -5,9 +5,15 @@ Importing this package is light: a data set's module loads when its name is firs
 
 from importlib import import_module
 
-_WHERE = {"ACDC": "hcreg.datasets.acdc", "HC18": "hcreg.datasets.hc18", "splits": None, "synthetic": None}
+_WHERE = {
+    "ACDC": "hcreg.datasets.acdc",
+    "HC18": "hcreg.datasets.hc18",
+    "VolumeFolder": "hcreg.datasets.volume_folder",
+    "splits": None,
+    "synthetic": None,
+}
 
-__all__ = ["ACDC", "HC18", "splits", "synthetic"]
+__all__ = ["ACDC", "HC18", "VolumeFolder", "splits", "synthetic"]
 
 
 def __getattr__(name):

@@ -95,15 +95,7 @@ def read_volume(path):
     voxel, and a damaged byte gives wrong voxels without a word.
     """
     path, header, raw = _open(path)
-    with np.errstate(over="ignore"):  # refused below, with the file's name
-        array = _voxels(path, header, raw).astype(np.float32)
-    num_bad = array.size - np.count_nonzero(np.isfinite(array))
-    if num_bad:
-        raise ValueError(
-            f"{path} has {num_bad} voxel(s) that are NaN or infinite as float32, of {array.size}. Expected finite "
-            "intensities. Export or download it again."
-        )
-    return _as_volume(path, header, array, np.float32)
+    return image_volume(path, header, _voxels(path, header, raw))
 
 
 def read_label_map(path, labels=(0, 1, 2, 3)):
@@ -127,18 +119,7 @@ def read_label_map(path, labels=(0, 1, 2, 3)):
         As `read_volume`, and if a voxel has any other value than these labels: which, and how many.
     """
     path, header, raw = _open(path)
-    array = _voxels(path, header, raw)
-    values, counts = np.unique(array, return_counts=True)
-    wrong = ~np.isin(values, labels)
-    if wrong.any():
-        values, counts = values[wrong], counts[wrong]
-        shown = ", ".join(f"{value:g} ({count} voxels)" for value, count in zip(values[:_NUM_SHOWN], counts))
-        more = f" and {len(values) - _NUM_SHOWN} more values" if len(values) > _NUM_SHOWN else ""
-        raise ValueError(
-            f"{path} has {counts.sum()} voxel(s) with labels other than {', '.join(map(str, labels))}: {shown}{more}. "
-            "It is an image, a map of other labels, or was interpolated; take the label map as downloaded."
-        )
-    return _as_volume(path, header, array, np.uint8)
+    return label_volume(path, header, _voxels(path, header, raw), labels)
 
 
 def read_spacing_mm(path):
@@ -160,6 +141,11 @@ def read_spacing_mm(path):
         As `read_volume`, over what the header shows; damage beyond it goes unseen.
     """
     path, header, _ = _open(path, whole=False)
+    return spacing_of(path, header)
+
+
+def spacing_of(path, header):
+    """Spacing of the array that a header's voxels give, (row, column, slice) in mm; the path is for messages."""
     x, y, z = _orientation(path, header)[2]
     return y, x, z
 
@@ -217,6 +203,70 @@ def write_label_map(path, label_map, like=None):
     content = image.to_bytes()
     with written_whole(path) as partial:
         partial.write_bytes(gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
+
+
+def image_volume(path, header, array):
+    """Make a volume of the intensities of any file, as `read_volume` does.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    header : nibabel.Nifti1Header
+        For the spacing and the affine, in the file's own order of axes.
+    array : ndarray of three axes
+        In the same order.
+
+    Returns
+    -------
+    Volume
+        With an array of float32.
+
+    Raises
+    ------
+    ValueError
+        If a voxel is NaN, infinite or too large for float32.
+    """
+    with np.errstate(over="ignore"):  # refused below, with the file's name
+        array = array.astype(np.float32)
+    num_bad = array.size - np.count_nonzero(np.isfinite(array))
+    if num_bad:
+        raise ValueError(
+            f"{path} has {num_bad} voxel(s) that are NaN or infinite as float32, of {array.size}. Expected finite "
+            "intensities. Export or download it again."
+        )
+    return _as_volume(path, header, array, np.float32)
+
+
+def label_volume(path, header, array, labels):
+    """Make a volume of the labels of any file, as `read_label_map` does.
+
+    Parameters
+    ----------
+    path, header, array
+        As for `image_volume`.
+    labels : sequence of int
+
+    Returns
+    -------
+    Volume
+        With an array of uint8.
+
+    Raises
+    ------
+    ValueError
+        If a voxel has any other value than these labels: which, and how many.
+    """
+    values, counts = np.unique(array, return_counts=True)
+    wrong = ~np.isin(values, labels)
+    if wrong.any():
+        values, counts = values[wrong], counts[wrong]
+        shown = ", ".join(f"{value:g} ({count} voxels)" for value, count in zip(values[:_NUM_SHOWN], counts))
+        more = f" and {len(values) - _NUM_SHOWN} more values" if len(values) > _NUM_SHOWN else ""
+        raise ValueError(
+            f"{path} has {counts.sum()} voxel(s) with labels other than {', '.join(map(str, labels))}: {shown}{more}. "
+            "It is an image, a map of other labels, or was interpolated; take the label map as downloaded."
+        )
+    return _as_volume(path, header, array, np.uint8)
 
 
 def check_alike(image, label_map):
