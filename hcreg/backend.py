@@ -324,6 +324,40 @@ def fused_batch_normalization(x, gamma, beta, mean, variance, epsilon, training)
     return fused.y, tf.stop_gradient(fused.batch_mean), tf.stop_gradient(batch_variance)
 
 
+def required(x, conditions, message):
+    """A tensor, if conditions hold that only a running graph knows.
+
+    Parameters
+    ----------
+    x : tensor
+    conditions : sequence of tensors of bool, or of bool
+    message : str
+        Of the error.
+
+    Returns
+    -------
+    tensor
+        `x`
+
+    Raises
+    ------
+    ValueError
+        Where the conditions are known. A compiled graph of TensorFlow raises its own InvalidArgumentError of the same
+        words when it runs, and with XLA none.
+
+    Examples
+    --------
+    >>> required(3.0, [True], "three")
+    3.0
+    """
+    if all(isinstance(condition, bool) for condition in conditions):
+        if not all(conditions):
+            raise ValueError(message)
+        return x
+    with tf.control_dependencies([tf.debugging.Assert(condition, [message]) for condition in conditions]):
+        return tf.identity(x)
+
+
 def seed_everything(seed):
     """Fix every random number and every operation's order of summation that can be fixed.
 
