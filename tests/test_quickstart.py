@@ -70,6 +70,7 @@ def test_output_that_cannot_be_made_is_named_at_once(cohort, tmp_path, capsys):
     assert "name another with --output" in printed
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.data
 def test_quickstart_on_real_images(hc18_root, tmp_path, capsys):

@@ -57,6 +57,7 @@ def test_every_tutorial_is_run():
     assert {path.stem for path in TUTORIALS} == set(SMALL)
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_explain_a_head_runs_from_top_to_bottom(tmp_path, monkeypatch):
     synthetic.fetal_head(tmp_path / "HC18", 40, seed=0)
@@ -68,6 +69,7 @@ def test_explain_a_head_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert np.isfinite([result.mean_score for result in known["results"].values()]).all()
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # after one epoch on few images the monitor has its reasons
 def test_tell_it_where_to_look_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
@@ -81,6 +83,7 @@ def test_tell_it_where_to_look_runs_from_top_to_bottom(tmp_path, monkeypatch, ca
     assert "Received: 'conv_4'. Is it one of conv4" in mistakes
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

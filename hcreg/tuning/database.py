@@ -370,7 +370,8 @@ def _run(cursor, statement, values):
 
 
 def _is_starting(error):
-    return "the database system is" in str(error)
+    # it is there, but starting, stopping or told to end this very connection
+    return any(words in str(error) for words in ("the database system is", "terminating connection"))
 
 
 def _explained(error, user):

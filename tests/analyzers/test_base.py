@@ -428,6 +428,7 @@ def test_progress_is_shown_where_asked_for(model, capsys, eager):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="started by this very test")
 def test_it_holds_on_jax():
     pytest.importorskip("jax", reason="JAX is not installed; `pip install hcreg[jax]` brings it")

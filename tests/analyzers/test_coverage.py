@@ -46,6 +46,7 @@ def test_own_networks_are_explained_by_every_analyzer(name, eager):
     assert results == dict.fromkeys(ANALYZERS, ("explained", ""))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("name", "analyzer"), [(name, analyzer) for name, (_, analyzers) in BACKBONES.items() for analyzer in analyzers]
 )

@@ -20,6 +20,7 @@ def test_goals_are_printed_and_kept_with_their_circumstances(tmp_path, monkeypat
     assert capsys.readouterr().out.count("masks of 800 x 540 px") == len(result["goals"])
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_training_benchmark_decodes_each_image_once(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "RESULTS", tmp_path)

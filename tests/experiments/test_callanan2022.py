@@ -184,6 +184,7 @@ def test_a_value_of_zero_is_drawn_on_a_logarithmic_axis():
     assert points.min() == pytest.approx(1e-12)
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_open_questions_run_to_their_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(open_questions.QUESTIONS, "alignment", open_questions.QUESTIONS["alignment"][:3])
@@ -201,6 +202,7 @@ def test_every_case_of_the_open_questions_has_a_name_of_its_own():
         assert len({case.name for case in cases}) == len(cases)
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_vgg16_runs_to_its_table(tmp_path, capsys):
     common = ["--out", str(tmp_path), "--arms", "heatmap"]

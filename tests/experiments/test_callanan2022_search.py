@@ -14,6 +14,7 @@ INTEGERS = ("number", "num_epochs", "attempts")
 ARMS = ("cross_entropy", "heatmap_default")
 
 
+@pytest.mark.proof
 @pytest.mark.postgres
 def test_a_search_runs_to_its_report_and_is_not_repeated(tmp_path, capsys):
     common = ["--out", str(tmp_path), "--smoke", "--arms", "heatmap_default"]

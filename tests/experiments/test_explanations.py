@@ -71,6 +71,7 @@ def part_of(table_arguments):
     return [*table_arguments, "--models", *smoke_models.NAMES, "--analyzers", *ANALYZERS]
 
 
+@pytest.mark.proof
 def test_cells_are_not_computed_twice(cells, smoke_settings, capsys):
     before = {path: path.stat().st_mtime_ns for path in cells.out.glob("cells/*/*.csv")}
     assert len(before) == 2 * (len(ANALYZERS) + 1)
@@ -318,6 +319,7 @@ def test_rank_correlation_of_ties_and_of_a_constant_map():
     assert randomisation.rank_correlation(np.ones(3), np.array([3.0, 2.0, 1.0])) == 0.0
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_every_script_runs_by_itself(tmp_path, capsys):
     common = ["--smoke", "--out", str(tmp_path)]

@@ -12,6 +12,7 @@ from experiments.benchmarks import common, heatmap
 SIZE = (32, 40)
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_a_step_and_its_memory_are_compared_with_those_of_cross_entropy(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "RESULTS", tmp_path)

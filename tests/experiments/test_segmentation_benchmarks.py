@@ -49,6 +49,7 @@ class SameNetwork:
         self.closed = True
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_unet_is_compared_in_turns_and_judged_by_the_better_of_pytorchs_formats(results, monkeypatch):
     monkeypatch.setattr(segmentation, "Peer", SameNetwork)

@@ -38,6 +38,7 @@ def server():
         yield running
 
 
+@pytest.mark.proof
 @pytest.mark.postgres
 def test_a_search_loses_nothing_when_a_worker_is_killed_and_connections_and_the_server_break(server):
     rows, figures = tuning_chaos.run(SHORT, server, 180)
@@ -154,6 +155,7 @@ def test_a_meter_gives_each_operation_its_own(monkeypatch):
     assert meter.records == [{"inner": (2.5, 2), "outer": (3.5, 5)}]
 
 
+@pytest.mark.proof
 @pytest.mark.postgres
 def test_what_a_trial_costs_beside_training_is_measured(server):
     from experiments.benchmarks import tuning_latency

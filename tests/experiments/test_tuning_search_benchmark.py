@@ -10,6 +10,7 @@ from experiments.benchmarks import common, tuning_search
 from hcreg.tuning.proposals import Bayesian, Grid, Random
 
 
+@pytest.mark.proof
 def test_bayesian_search_beats_random_search_where_training_diverges():
     curve, median = "huge, inf, nan", []
     for make in (Bayesian, Random):

@@ -361,6 +361,7 @@ def three_steps(folder):
     return results
 
 
+@pytest.mark.proof
 def test_jax_trains_alike(tmp_path):
     pytest.importorskip("jax")
     ours = three_steps(tmp_path)

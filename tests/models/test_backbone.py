@@ -245,6 +245,7 @@ def test_a_trained_regressors_weights_start_another(images, tmp_path):
     )
 
 
+@pytest.mark.proof
 def test_real_densenet121_weights(densenet121_weights):
     images = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
     model = backbone_regressor("DenseNet121", (64, 64, 3), weights=densenet121_weights)

@@ -247,6 +247,7 @@ def test_equal_seeds_give_equal_weights(seeded):
         assert not np.array_equal(other.get_layer(name).get_weights()[0], seeded.get_layer(name).get_weights()[0])
 
 
+@pytest.mark.proof
 def test_real_densenet121_weights(densenet121_weights):
     model = backbone_unet("DenseNet121", (32, 32, 3), weights=densenet121_weights, decoder_filters=NARROW, seed=1)
     with h5py.File(densenet121_weights) as file:
@@ -352,6 +353,7 @@ def test_outputs_are_float32_in_mixed_precision(images, targets):
     assert all(np.isfinite(value).all() for value in output.values())
 
 
+@pytest.mark.proof
 def test_jax_gives_the_same_outputs(images, tmp_path):
     pytest.importorskip("jax")
     model = mobilenet(head="ellipse")

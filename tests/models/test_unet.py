@@ -283,6 +283,7 @@ def test_compiled_training_step_in_mixed_precision(images, targets):
     assert all(np.isfinite(value).all() for value in output.values())
 
 
+@pytest.mark.proof
 def test_jax_gives_the_same_output(images, tmp_path):
     pytest.importorskip("jax")
     model = small(head="ellipse")
