@@ -1,4 +1,4 @@
-"""Statistics for comparing measurements: agreement, paired tests, two groups, conformal and bootstrap intervals.
+"""Statistics for comparing measurements: agreement, repeated scans, paired tests, two groups, intervals.
 
 NumPy and SciPy only. NaN is refused everywhere: a subject that is missing is a fact to explain, and SciPy
 would pass the NaN on or drop the pair in silence.
@@ -10,6 +10,7 @@ from hcreg.statistics.intervals import BootstrapInterval, bootstrap_interval, co
 from hcreg.statistics.outliers import tukey_fences, without_outliers
 from hcreg.statistics.paired import PairedComparison, compare_paired, holm
 from hcreg.statistics.planning import SampleSizes, power, sample_size
+from hcreg.statistics.repeated import Reproducibility, reproducibility
 
 __all__ = [
     "BlandAltman",
@@ -17,6 +18,7 @@ __all__ = [
     "GroupComparison",
     "GroupSummary",
     "PairedComparison",
+    "Reproducibility",
     "SampleSizes",
     "bland_altman",
     "bootstrap_interval",
@@ -25,6 +27,7 @@ __all__ = [
     "conformal_quantile",
     "holm",
     "power",
+    "reproducibility",
     "sample_size",
     "tukey_fences",
     "without_outliers",
