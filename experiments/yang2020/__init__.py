@@ -1,0 +1,1 @@
+"""Whole fetal heads in ultrasound volumes: the tables and figures of yang2020has."""
