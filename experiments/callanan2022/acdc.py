@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from experiments.callanan2022.acdc_protocol import ARMS, SMOKE, TAP, Protocol, folds_of
@@ -275,7 +276,7 @@ def map_figure(weights, protocol):
     for arm, path in weights.items():
         model = protocol.network(seed=0)
         load_weights(model, path)
-        found = HiResCAM.tap(model, TAP).predict(images[..., None], verbose=0)["maps"][..., middle, 0]
+        found = keras.ops.convert_to_numpy(HiResCAM.tap(model, TAP)(images[..., None])["maps"])[..., middle, 0]
         scale = images.shape[1] // found.shape[1], images.shape[2] // found.shape[2]
         maps[arm.replace("_", " ")] = [np.kron(cells, np.ones(scale)) for cells in found]
     return saliency_grid({record.group: image[..., middle] for record, image in zip(records, images)}, maps)

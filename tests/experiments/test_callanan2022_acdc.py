@@ -38,6 +38,7 @@ from experiments.callanan2022.acdc_reporting import (
 )
 from experiments.callanan2022.acdc_statistics import auc, auc_within_folds, balanced_accuracy, mcnemar
 from experiments.callanan2022.acdc_training import train
+from experiments.callanan2022.protocol import compiled
 from hcreg.cardiac_volumes.running import read_stacks
 from hcreg.datasets import synthetic
 from hcreg.datasets.acdc import ACDC, ACDCRecord
@@ -116,7 +117,15 @@ def cache(cohort_of_hearts):
     return read_stacks(ACDC(cohort_of_hearts), FramePreparation(SMOKE.frame))
 
 
-def test_the_script_runs_from_stacks_to_its_tables(cohort_of_hearts, tmp_path, capsys):
+def without_a_graph(*arguments):
+    """A training twin that takes its few steps sooner than a graph of them would be drawn up."""
+    guided = compiled(*arguments)
+    guided.run_eagerly = True
+    return guided
+
+
+def test_the_script_runs_from_stacks_to_its_tables(cohort_of_hearts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(acdc_training, "compiled", without_a_graph)
     common = ["--smoke", "--out", str(tmp_path), "--folds", "0", "--arms", "cross_entropy", "heatmap_default"]
     run = ["run", *common, "--data", str(cohort_of_hearts)]
     with pytest.raises(ValueError, match=r"fold_0 is not finished: the table needs seeds 0 and folds 0 of cross_entr"):
@@ -150,7 +159,7 @@ def test_the_script_runs_from_stacks_to_its_tables(cohort_of_hearts, tmp_path, c
         acdc.main([*run, "--epochs", "2"])
 
 
-def test_a_stopped_training_goes_on_and_nothing_is_left_over_from_the_run_before(cache, tmp_path):
+def test_a_stopped_training_goes_on_and_nothing_is_left_over_from_the_run_before(cache, tmp_path, monkeypatch):
     protocol = replace(SMOKE, epochs=2)
     split = folds_of(cache.records, protocol)[1]
     arguments = (ARMS["heatmap_default"], protocol, cache, split)
@@ -158,12 +167,16 @@ def test_a_stopped_training_goes_on_and_nothing_is_left_over_from_the_run_before
     def stop():
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=stop)
-    epochs = []
-    train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=lambda: epochs.append(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(acdc_training, "compiled", without_a_graph)
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=stop)
+        epochs = []
+        train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=lambda: epochs.append(1))
     assert len(epochs) == 1
+    assert keras.layers.Dense(1).name == "dense"  # each training counts its layers from the start
     record = train(*arguments, tmp_path / "whole", 1, 3)
+    assert keras.layers.Dense(1).name == "dense"
     assert record["status"] == "finished"
     assert record["num_stacks"] == {"training": len(split["training"]), "test": len(split["test"])}
     places = tmp_path / "stopped", tmp_path / "whole"
@@ -173,7 +186,7 @@ def test_a_stopped_training_goes_on_and_nothing_is_left_over_from_the_run_before
         for one, other in zip(*(read_rows(place / name) for place in places), strict=True):
             numbers = [name for name, value in one.items() if not isinstance(value, str) and name != "seconds"]
             assert [one[name] for name in numbers] == pytest.approx(
-                [other[name] for name in numbers], rel=1e-4, abs=1e-6, nan_ok=True
+                [other[name] for name in numbers], rel=1e-3, abs=1e-5, nan_ok=True
             )
     assert {path.name for path in places[0].iterdir()} == {
         "run.json",
