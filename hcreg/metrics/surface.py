@@ -16,7 +16,13 @@ from scipy.spatial import KDTree
 
 from hcreg.metrics.segmentation import binary_pair
 
-__all__ = ["BoundaryDistances", "average_boundary_distance", "boundary_distances", "hausdorff_distance"]
+__all__ = [
+    "BoundaryDistances",
+    "average_boundary_distance",
+    "boundary_distances",
+    "hausdorff_distance",
+    "point_distances",
+]
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,46 @@ def boundary_distances(mask_true, mask_pred, spacing_mm=None):
         return BoundaryDistances(hausdorff_px, average_px, hausdorff_px * factor_mm, average_px * factor_mm)
     distances = _directed_distances(*points, spacing)
     return BoundaryDistances(hausdorff_px, average_px, _hausdorff(*distances), _average(*distances))
+
+
+def point_distances(mask_true, mask_pred, spacing_mm=None):
+    """Of each point of the predicted boundary, how far it is from the true one: for a picture of where a mask is wrong.
+
+    Parameters
+    ----------
+    mask_true, mask_pred, spacing_mm
+        As in :func:`hausdorff_distance`.
+
+    Returns
+    -------
+    points : ndarray of int of shape (num_points, ndim)
+        Pixels or voxels of the predicted boundary, as the array's axes are ordered.
+    distances : ndarray of shape (num_points,), px or mm
+        The largest is the directed Hausdorff distance.
+
+    Raises
+    ------
+    ValueError
+        As :func:`hausdorff_distance`, and if a mask is empty.
+
+    References
+    ----------
+    .. [1] yang2020has, Figures 4 and 5.
+
+    Examples
+    --------
+    >>> points, distances = point_distances([[1, 1, 0, 0]], [[1, 1, 1, 1]], spacing_mm=0.5)
+    >>> points[:, 1].tolist(), distances.tolist()
+    ([0, 1, 2, 3], [0.0, 0.0, 0.5, 1.0])
+    """
+    pair = _checked_pair(mask_true, mask_pred)
+    spacing = _spacing_of_axes(spacing_mm, pair[0].ndim)
+    empty = [name for name, mask in zip(("true", "predicted"), pair) if not mask.any()]
+    if empty:
+        raise ValueError(f"Distances run from boundary to boundary; without one: the {' and the '.join(empty)} mask.")
+    points_true, points_pred = _boundaries(*pair)
+    distances, _ = KDTree(points_true * spacing).query(points_pred * spacing)
+    return points_pred, distances
 
 
 def _checked_pair(mask_true, mask_pred):

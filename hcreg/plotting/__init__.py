@@ -10,7 +10,8 @@ functions are safe in a script, a server or a notebook with a style of its own. 
 Ito, told apart with any colour vision, and trimesters differ in their marker too. A row without a finite
 prediction cannot be drawn; the figure then says how many are left out.
 
-Charts of cardiac volumes (`volume_agreement`, `volume_scatter`) are drawn from the rows of `hcreg.cardiac_volumes`.
+Charts of cardiac volumes (`volume_agreement`, `volume_scatter`) are drawn from the rows of `hcreg.cardiac_volumes`,
+those of whole heads (`head_volumes`, `repeated_scans`) from the rows of `hcreg.head_volumes`.
 
 Pictures of a search (`learning_rate_curve`, `trial_histories`) are drawn from the tables of a
 `hcreg.tuning.TrialStore`.
@@ -42,6 +43,7 @@ from hcreg.plotting.charts import (
     residuals,
 )
 from hcreg.plotting.dreams import deep_dream_sheet
+from hcreg.plotting.heads import head_volumes, repeated_scans, surface_errors
 from hcreg.plotting.history import history_curves, learning_curves
 from hcreg.plotting.perturbation import perturbation_curves, perturbation_pictures
 from hcreg.plotting.regression import regression_figures
@@ -68,6 +70,7 @@ __all__ = [
     "error_by_trimester",
     "fold_spread",
     "head_circumference_distribution",
+    "head_volumes",
     "history_curves",
     "learning_curves",
     "learning_rate_curve",
@@ -79,10 +82,12 @@ __all__ = [
     "rank_cases",
     "rank_post_processing",
     "regression_figures",
+    "repeated_scans",
     "residuals",
     "saliency_grid",
     "saliency_overlay",
     "save",
+    "surface_errors",
     "trial_histories",
     "volume_agreement",
     "volume_scatter",
