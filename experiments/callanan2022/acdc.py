@@ -173,6 +173,9 @@ def report(folder, options):
     found = {arm: read_runs(folder, arm, options.seeds, options.folds) for arm in options.arms}
     records = [record for runs_of_arm in found.values() for record in runs_of_arm.records]
     check_alike(records)
+    settings = {name: records[0]["arguments"][name] for name in ("protocol", "augmentation", "data")}
+    # before anything is written: tables written into a checkout would count as changes since its commit
+    made = {"command": _command(options), "commits_of_runs": commits_of(records), **settings, **provenance()}
     saved = options.save or folder
     table = [arm_row(arm, of_arm) for arm, of_arm in found.items()]
     table.append(constant_row(table[0]))
@@ -183,9 +186,7 @@ def report(folder, options):
     write_rows(saved / "acdc_tests.csv", tests)
     write_rows(saved / "acdc_predictions.csv", [{"arm": arm, **row} for arm in found for row in found[arm].rows])
     write_rows(saved / "acdc_history.csv", [{"arm": arm, **row} for arm in found for row in found[arm].history])
-    settings = {name: records[0]["arguments"][name] for name in ("protocol", "augmentation", "data")}
-    made = {"command": _command(options), "commits_of_runs": commits_of(records)}
-    write_json(saved / "acdc.json", {**made, **settings, **provenance()})
+    write_json(saved / "acdc.json", made)
     print("\n".join(table_lines(table, tests)))
     protocol = records[0]["arguments"]["protocol"]
     protocol = Protocol(**{**protocol, "frame": Frame(**protocol["frame"])})
