@@ -1,6 +1,6 @@
 """Data sets made by rules: every truth is known.
 
-Fetal heads and cardiac volumes are written in the layouts of the real ones.
+Fetal heads and cardiac volumes are written in the layouts of the real ones, volumes of heads as pairs of files.
 """
 
 from hcreg.datasets.synthetic.cardiac_mri_2d import (
@@ -16,6 +16,7 @@ from hcreg.datasets.synthetic.cardiac_mri_2d import (
 from hcreg.datasets.synthetic.cardiac_volumes_3d import cardiac_volumes
 from hcreg.datasets.synthetic.cohort import is_synthetic
 from hcreg.datasets.synthetic.fetal_head_2d import fetal_head
+from hcreg.datasets.synthetic.fetal_head_3d_cohort import fetal_head_3d
 
 __all__ = [
     "CLASSES",
@@ -27,6 +28,7 @@ __all__ = [
     "cardiac_mri",
     "cardiac_volumes",
     "fetal_head",
+    "fetal_head_3d",
     "is_synthetic",
     "with_sex_label",
 ]
