@@ -34,8 +34,8 @@ PATIENTS_GOAL = 50.0
 LOADING_GOAL = 10.0
 LOADING_ROUNDS = 3
 PREPARATIONS = {"frame in mm": FramePreparation(SLICE_FRAME), "the paper's crop": PaperPreparation()}
-# The first steps are wild: losses of 11, 28,000 and 850 at 224 x 224 x 9. Besides, Keras does not correct Adam's
-# epsilon for the bias of the first steps, PyTorch does.
+# The first steps are wild at 224 x 224 x 9: losses grow by orders of magnitude and fall again. Besides, Keras does not
+# correct Adam's epsilon for the bias of the first steps, PyTorch does.
 LARGEST_LOSS_DIFFERENCE = 1.5e-2
 DROPOUT_RATE = 0.5
 

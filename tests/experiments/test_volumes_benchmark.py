@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
@@ -154,9 +156,33 @@ def torch_python():
     return python
 
 
+POOLING = """
+import sys
+import numpy as np, torch
+sys.path.insert(0, sys.argv[1])
+from vgg3d_torch import pooled
+with np.load(sys.argv[2]) as maps:
+    found = {name: pooled(torch.from_numpy(x).permute(0, 4, 1, 2, 3)) for name, x in maps.items()}
+np.savez(sys.argv[3], **{name: x.permute(0, 2, 3, 4, 1).numpy() for name, x in found.items()})
+"""
+
+
+def test_pytorch_pools_as_keras_does(torch_python, tmp_path):
+    """Maps below 0, where padding with zeros would be seen; heights, widths and slices odd and even."""
+    rng = np.random.default_rng(0)
+    sizes = [(1, 2, 3), (4, 5, 6), (7, 8, 9), (9, 4, 2), (12, 11, 1), (5, 3, 8)]
+    maps = {str(size): -rng.uniform(1, 2, (2, *size, 3)).astype(np.float32) for size in sizes}
+    np.savez(tmp_path / "maps.npz", **maps)
+    command = [torch_python, "-c", POOLING, volumes.PEER.parent, tmp_path / "maps.npz", tmp_path / "found.npz"]
+    subprocess.run([str(word) for word in command], check=True, timeout=120)
+    with np.load(tmp_path / "found.npz") as found:
+        for name, x in maps.items():
+            np.testing.assert_array_equal(found[name], keras.layers.MaxPooling3D(3, 2, padding="same")(x), err_msg=name)
+
+
 @pytest.mark.slow
-def test_pytorchs_network_is_vgg3d_and_learns_the_same(torch_python, tmp_path):
-    shape = (16, 24, 9, 1)
+@pytest.mark.parametrize("shape", [(16, 24, 9, 1), (9, 13, 4, 1)], ids=str)
+def test_pytorchs_network_is_vgg3d_and_learns_the_same(shape, torch_python, tmp_path):
     model = volumes.built(shape)
     stacks, targets = volumes.stacks_and_volumes(shape, batch_size=2)
     peer = volumes.Peer(torch_python, volumes.weights_of(model), stacks, targets, 1, tmp_path)

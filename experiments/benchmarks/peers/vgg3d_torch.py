@@ -24,14 +24,12 @@ FORMATS = {"plain": torch.contiguous_format, "channels_last": torch.channels_las
 
 
 def pooled(x):
-    """Max-pooling of size 3 and stride 2, padded as Keras pads: what is missing, more of it at the end."""
-    padding = []
-    for size in reversed(x.shape[2:]):
-        missing = max((-(-size // POOL_STRIDE) - 1) * POOL_STRIDE + POOL_SIZE - size, 0)
-        padding += [missing // 2, missing - missing // 2]
-    if all(before == after == 1 for before, after in zip(padding[::2], padding[1::2])):
-        return functional.max_pool3d(x, POOL_SIZE, POOL_STRIDE, padding=1)  # without a copy
-    return functional.max_pool3d(functional.pad(x, padding, value=float("-inf")), POOL_SIZE, POOL_STRIDE)
+    """Max-pooling of size 3 and stride 2, padded as Keras pads, without a copy.
+
+    Odd sizes lack a voxel on either side, even ones one at the end, which the last window, begun inside, does without.
+    """
+    padding = [size % 2 for size in x.shape[2:]]
+    return functional.max_pool3d(x, POOL_SIZE, POOL_STRIDE, padding=padding, ceil_mode=True)
 
 
 class VGG3D(nn.Module):
