@@ -27,7 +27,7 @@ VGG2D = StackRecipe(
     epochs=100,
     patience=100,
 )
-VGG3D = replace(VGG2D, name="vgg3d", build=models.vgg3d, epochs=15, patience=15)
+VGG3D = replace(VGG2D, name="vgg3d", build=models.vgg3d, epochs=40, patience=40)
 
 # Not in the paper: a pretrained encoder, slices in place of stacks, and a count in place of a dense layer. An area that
 # is wrong by 1 cm² weighs as much as 0.02 of Dice and cross-entropy.
