@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import keras
 import pytest
-from small_hearts import small_regressor, small_segmenter, write_cohort
+from small_hearts import small_regressor, small_segmenter, train_without_graphs, write_cohort
 
 from hcreg import losses, models, tables
 from hcreg.cardiac_volumes import SliceRecipe, StackRecipe, patient_folds
@@ -231,6 +231,7 @@ SMOKE = [
 
 
 def test_smoke_trains_counting_borrowing_voxel_and_mask_rows(tmp_path, monkeypatch, capsys):
+    train_without_graphs(monkeypatch)
     drawn = []
     monkeypatch.setattr(synthetic, "cardiac_volumes", lambda *given: (drawn.append(given), write_cohort(*given)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from small_hearts import train_without_graphs
 
 from experiments.chi2025 import table1 as chi2025_table1
 from experiments.zhang2020 import table1 as zhang2020_table1
@@ -130,7 +131,8 @@ def test_zhang2021_tables_train_and_report(script, zhang2021_folder, tmp_path, c
 
 
 @pytest.mark.slow
-def test_volumes_train_report_and_measure_other_patients(tmp_path, capsys):
+def test_volumes_train_report_and_measure_other_patients(tmp_path, capsys, monkeypatch):
+    train_without_graphs(monkeypatch)
     common = ["--smoke", "--rows", "vgg2d_frame", "--out", str(tmp_path / "runs")]
     assert volumes.main(["run", *common]) == 0
     assert volumes.main(["report", *common, "--save", str(tmp_path)]) == 0

@@ -40,6 +40,12 @@ def write_cohort(root, num_patients=10, *_):
     return root
 
 
+def train_without_graphs(monkeypatch):
+    """Let networks take their few steps sooner than a graph of them would be drawn up."""
+    compiled = keras.Model.compile
+    monkeypatch.setattr(keras.Model, "compile", lambda model, **given: compiled(model, run_eagerly=True, **given))
+
+
 def small_regressor(input_shape, filters=2, variant="multi_label", seed=None):
     """Volumes of a stack (height, width, slices, 1): with moving statistics to keep and dropout to draw."""
     image = keras.Input(input_shape, name="image")
