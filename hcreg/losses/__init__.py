@@ -1,9 +1,10 @@
 """Losses beside Keras's own: ``Dice`` and its like for masks, ``RelativeError`` for a length, ``Heatmap``.
 
 All are `keras.losses.Loss` objects, give one value per image, and load again with the ``.keras`` file of a model
-compiled with them.
+compiled with them. ``deep_supervision`` gives one for each output of a network that has several masks.
 """
 
+from hcreg.losses.deep_supervision import deep_supervision
 from hcreg.losses.heatmap import Heatmap
 from hcreg.losses.heatmap_monitoring import HeatmapMetric, HeatmapMonitor, heatmap_metrics
 from hcreg.losses.regression import RelativeError
@@ -19,5 +20,6 @@ __all__ = [
     "HeatmapMonitor",
     "Kappa",
     "RelativeError",
+    "deep_supervision",
     "heatmap_metrics",
 ]

@@ -293,7 +293,7 @@ class FocalKappa(_MaskLoss):
 
 @keras.saving.register_keras_serializable(package="hcreg")
 class DiceCrossEntropy(_MaskLoss):
-    r"""Dice and binary cross-entropy together, the usual loss of U-Nets outside the papers.
+    r"""Dice and cross-entropy together, the usual loss of U-Nets outside the papers.
 
     .. math:: L = w \, \mathrm{Dice} - (1 - w) \frac{1}{N} \sum g \log p + (1 - g) \log (1 - p)
 
@@ -305,6 +305,10 @@ class DiceCrossEntropy(_MaskLoss):
         As in `Dice`.
     reduction, name, dtype
         As in `Dice`.
+    cross_entropy : {"binary", "categorical"}
+        ``"binary"``, as above, of masks that know nothing of each other, a mean over pixels and classes.
+        ``"categorical"`` is :math:`-\frac{1}{N} \sum g \log p` of classes that exclude each other (softmax): summed
+        over the classes, N the number of pixels. Of two classes both are the same.
 
     Raises
     ------
@@ -313,9 +317,9 @@ class DiceCrossEntropy(_MaskLoss):
 
     Notes
     -----
-    Not in the papers. nnU-Net adds the two with weight 1 each: at 0.5 this is half of that sum. The cross-entropy is
-    a mean over pixels and classes, has its smallest value at p = g for an anti-aliased truth too (not zero there),
-    and gives empty images a gradient. Logarithms as in `Focal`.
+    Not in the papers. nnU-Net adds the two with weight 1 each: at 0.5 this is half of that sum. The cross-entropy has
+    its smallest value at p = g for an anti-aliased truth too (not zero there), and gives empty images a gradient.
+    Logarithms as in `Focal`.
 
     Examples
     --------
@@ -326,19 +330,37 @@ class DiceCrossEntropy(_MaskLoss):
     """
 
     def __init__(
-        self, dice_weight=0.5, form="paper", reduction="sum_over_batch_size", name="dice_cross_entropy", dtype=None
+        self,
+        dice_weight=0.5,
+        form="paper",
+        reduction="sum_over_batch_size",
+        name="dice_cross_entropy",
+        dtype=None,
+        cross_entropy="binary",
     ):
         super().__init__(reduction, name, dtype)
         self.dice_weight = share(dice_weight, "dice_weight", "DiceCrossEntropy")
         self.form = one_of(form, ("paper", "absolute"), "DiceCrossEntropy")
+        if cross_entropy not in ("binary", "categorical"):
+            raise ValueError(
+                "cross_entropy of DiceCrossEntropy is 'binary', of masks that know nothing of each other, or "
+                f"'categorical', of classes that exclude each other. Received: {cross_entropy!r}."
+            )
+        self.cross_entropy = cross_entropy
 
     def per_image(self, y_true, y_pred):
-        cross_entropy = -(y_true * _safe_log(y_pred) + (1 - y_true) * _safe_log(1 - y_pred))
-        dice = _dice(y_true, y_pred, self.form)
-        return self.dice_weight * dice + (1 - self.dice_weight) * _mean_of_image(cross_entropy)
+        if self.cross_entropy == "categorical":
+            cross_entropy = -ops.sum(y_true * _safe_log(y_pred), axis=-1)
+        else:
+            cross_entropy = -(y_true * _safe_log(y_pred) + (1 - y_true) * _safe_log(1 - y_pred))
+        loss = _mean_of_image(cross_entropy)
+        if self.dice_weight == 0:  # a product with 0 would be computed all the same
+            return loss
+        return self.dice_weight * _dice(y_true, y_pred, self.form) + (1 - self.dice_weight) * loss
 
     def get_config(self):
-        return {**super().get_config(), "dice_weight": self.dice_weight, "form": self.form}
+        own = {"dice_weight": self.dice_weight, "form": self.form, "cross_entropy": self.cross_entropy}
+        return {**super().get_config(), **own}
 
 
 def _dice(y_true, y_pred, form):
