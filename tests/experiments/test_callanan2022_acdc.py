@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -45,6 +46,8 @@ from hcreg.datasets.acdc import ACDC, ACDCRecord
 from hcreg.datasets.volume_cache import FramePreparation
 from hcreg.files import read_json, read_rows
 from hcreg.training import load_weights
+
+HERE = Path(acdc.__file__).parent
 
 
 def record(number, group, phase="ED"):
@@ -127,7 +130,7 @@ def without_a_graph(*arguments):
 def test_the_script_runs_from_stacks_to_its_tables(cohort_of_hearts, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(acdc_training, "compiled", without_a_graph)
     common = ["--smoke", "--out", str(tmp_path), "--folds", "0", "--arms", "cross_entropy", "heatmap_default"]
-    run = ["run", *common, "--data", str(cohort_of_hearts)]
+    run = ["run", *common, "--data", str(cohort_of_hearts), "--cache", str(tmp_path / "cache")]
     with pytest.raises(ValueError, match=r"fold_0 is not finished: the table needs seeds 0 and folds 0 of cross_entr"):
         acdc.main(["report", *common])
     assert acdc.main(run) == 0
@@ -149,7 +152,8 @@ def test_the_script_runs_from_stacks_to_its_tables(cohort_of_hearts, tmp_path, c
     words = f"--out {tmp_path} --smoke --arms cross_entropy heatmap_default --seeds 0 --folds 0 --save {saved}"
     assert made["command"] == f"python -m experiments.callanan2022.acdc report {words}"
     place = tmp_path / "smoke" / "acdc" / "heatmap_default" / "seed_0" / "fold_0"
-    assert made["commits_of_runs"] == [read_json(place / "run.json")["commit"]]
+    records = [read_json(place.parents[2] / arm / "seed_0" / "fold_0" / "run.json") for arm in common[-2:]]
+    assert made["commits_of_runs"] == commits_of(records)
     (place / "training_state.npz").touch()  # as a kill right after the run was closed leaves it
     before = (place / "model.weights.h5").stat().st_mtime_ns
     assert acdc.main(run) == 0
@@ -167,12 +171,11 @@ def test_a_stopped_training_goes_on_and_nothing_is_left_over_from_the_run_before
     def stop():
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(acdc_training, "compiled", without_a_graph)
-        with pytest.raises(KeyboardInterrupt):
-            train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=stop)
-        epochs = []
-        train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=lambda: epochs.append(1))
+    monkeypatch.setattr(acdc_training, "compiled", without_a_graph)
+    with pytest.raises(KeyboardInterrupt):
+        train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=stop)
+    epochs = []
+    train(*arguments, tmp_path / "stopped", 1, 3, on_epoch=lambda: epochs.append(1))
     assert len(epochs) == 1
     assert keras.layers.Dense(1).name == "dense"  # each training counts its layers from the start
     record = train(*arguments, tmp_path / "whole", 1, 3)
@@ -524,3 +527,42 @@ def test_runs_of_other_settings_are_not_put_into_one_table():
     acdc.check_alike([one, one])
     with pytest.raises(ValueError, match="The runs are not alike in their protocol"):
         acdc.check_alike([one, two])
+
+
+# What is committed
+
+
+def committed(name):
+    rows = read_rows(HERE / "results" / name, text=(*TEXT, "a", "b", "measure", "test", "commit"))
+    return [
+        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in rows
+    ]
+
+
+def test_the_readme_has_the_committed_table_and_the_commands_that_make_it():
+    readme = (HERE / "README.rst").read_text(encoding="utf-8").splitlines()
+    table = committed("acdc.csv")
+    for line in table_lines(table, []):
+        assert f"    {line.rstrip()}" in readme
+    made = read_json(HERE / "results" / "acdc.json")
+    assert f"    {made['command']}" in readme
+    arms = " ".join(row["arm"] for row in table[:-1])
+    assert f"report --out runs/callanan2022 --arms {arms} " in made["command"]
+    assert (
+        f"    python -m experiments.callanan2022.acdc run --data ACDC --out runs/callanan2022 --arms {arms}" in readme
+    )
+    assert made["commits_of_runs"] == sorted({name for row in table[:-1] for name in row["commit"].split()})
+
+
+def test_the_committed_table_is_recomputed_from_the_committed_predictions_and_histories():
+    rows, history, table = (committed(name) for name in ("acdc_predictions.csv", "acdc_history.csv", "acdc.csv"))
+    for row in table[:-1]:
+        of_arm = [[each for each in kind if each["arm"] == row["arm"]] for kind in (rows, history)]
+        assert max(each["epoch"] for each in of_arm[1]) == row["epochs"]
+        record = {"arguments": {"protocol": {"epochs": 0}}, **dict.fromkeys(("training_seconds", "num_parameters"), 0)}
+        found = arm_row(row["arm"], ArmRuns(of_arm[0], TRAINING, of_arm[1], [{**record, "commit": ""}]))
+        of_runs = {"epochs", "commit", "num_parameters", "training_seconds_of_fold"}
+        assert found.pop("arm") == row["arm"]
+        for name in set(found) - of_runs - set(training_measures(TRAINING)):
+            assert found[name] == pytest.approx(row[name], rel=1e-9), name
