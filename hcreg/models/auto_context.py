@@ -28,7 +28,7 @@ class AutoContext(keras.Model):
     Attributes
     ----------
     first, second : keras.Model
-        The levels; weights of one of them are loaded and saved by itself.
+        The levels: uncompiled models of the very layers of those that were given.
 
     Raises
     ------
@@ -63,7 +63,8 @@ class AutoContext(keras.Model):
     """
 
     def __init__(self, first, second, weights=None, name="auto_context"):
-        for which, network in zip(LEVELS, (first, second)):
+        levels = dict(zip(LEVELS, (first, second)))
+        for which, network in levels.items():
             _check_level(which, network)
         if first is second:
             raise ValueError("AutoContext needs two networks, each with weights of its own. Received one twice.")
@@ -73,6 +74,8 @@ class AutoContext(keras.Model):
                 f"The levels of AutoContext see the same volume, so they need one input shape. Received: {shapes[0]} "
                 f"and {shapes[1]}."
             )
+        # models of the same layers, without an optimiser that would be saved too, and by names of their own
+        first, second = (keras.Model(network.input, network.output, name=which) for which, network in levels.items())
         first.trainable = False
         volume = keras.Input(first.input_shape[1:], name="image")
         super().__init__(volume, second(_with_context(volume, first(volume))), name=name)

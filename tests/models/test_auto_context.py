@@ -11,7 +11,7 @@ from hcreg.models import AutoContext, auto_context
 VOLUMES = np.random.default_rng(0).uniform(size=(2, 4, 4, 4, 1)).astype(np.float32)
 
 
-def level(seed, classes=2, channels=1, named=True, dropout_rate=0.0):
+def level(seed, classes=2, channels=1, named=True, dropout_rate=0.0, name=None):
     """Probabilities from the voxel and its neighbours, with moving statistics and a coarser output to keep."""
     volume = keras.Input((None, None, None, channels), name="image")
     x = keras.layers.Conv3D(3, 3, padding="same", kernel_initializer=keras.initializers.GlorotNormal(seed))(volume)
@@ -20,7 +20,7 @@ def level(seed, classes=2, channels=1, named=True, dropout_rate=0.0):
     initializer = keras.initializers.RandomNormal(stddev=2.0, seed=seed)
     mask = keras.layers.Conv3D(classes, 1, activation="softmax", kernel_initializer=initializer, name="mask")(x)
     half = keras.layers.AveragePooling3D(2, name="mask_half")(mask)
-    return keras.Model(volume, {"mask": mask, "mask_half": half} if named else mask)
+    return keras.Model(volume, {"mask": mask, "mask_half": half} if named else mask, name=name)
 
 
 def predicted(model, volumes=VOLUMES):
@@ -42,7 +42,7 @@ def test_second_level_sees_the_volume_plus_the_foreground_of_the_first():
 
 def test_only_the_second_level_learns():
     model = AutoContext(level(1, dropout_rate=0.5), level(2))
-    before = [[np.array(v) for v in network.variables] for network in (model.first, model.second)]
+    before = [[v.numpy() for v in network.variables] for network in (model.first, model.second)]
     truth = np.eye(2, dtype=np.float32)[(VOLUMES[..., 0] > 0.5).astype(int)]
     model.compile("adam", loss={"mask": "mse"})
     model.fit(VOLUMES, {"mask": truth}, epochs=1, verbose=0)
@@ -69,10 +69,26 @@ def test_one_file_holds_both_levels(named, tmp_path):
         AutoContext(level(3, classes=4), level(4, named=named), weights=tmp_path / "both.weights.h5")
 
 
+def test_levels_of_one_name_are_told_apart_and_leave_their_optimizers(tmp_path):
+    """As two networks of one builder are, the first trained before."""
+    first, second = level(1, name="usegnet"), level(2, name="usegnet")
+    first.compile("adam", loss={"mask": "mse"})
+    first.optimizer.build(first.trainable_variables)
+    model = AutoContext(first, second)
+    model.save_weights(tmp_path / "both.weights.h5")
+    AutoContext(level(3), level(4), weights=tmp_path / "both.weights.h5")
+    assert (model.first.name, model.second.name) == ("first", "second")
+    np.testing.assert_array_equal(model.second(VOLUMES)["mask"], second(VOLUMES)["mask"])
+    assert [v.path for v in model.trainable_variables] == [v.path for v in second.trainable_variables]
+    model.save(tmp_path / "both.keras")
+    again = keras.saving.load_model(tmp_path / "both.keras")
+    np.testing.assert_array_equal(predicted(again)["mask"], predicted(model)["mask"])
+
+
 def test_three_levels_are_two_of_two():
-    three = AutoContext(AutoContext(level(1), level(2)), level(3))
-    expected = AutoContext(three.first.first, three.first.second)
-    foreground = 1 - predicted(expected)["mask"][..., :1]
+    two = AutoContext(level(1), level(2))
+    three = AutoContext(two, level(3))
+    foreground = 1 - predicted(two)["mask"][..., :1]
     np.testing.assert_allclose(three.second_input(VOLUMES), VOLUMES + foreground, atol=1e-5)
 
 
