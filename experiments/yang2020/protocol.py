@@ -1,0 +1,241 @@
+"""What the paper says once for all its rows, and the rows."""
+
+import argparse
+import sys
+from collections import UserList
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from experiments.yang2020.whole_heart import WholeHeart
+from hcreg import losses, models, tables
+from hcreg.datasets import VolumeFolder, synthetic
+from hcreg.head_volumes import HeadPreparation, HeadRecipe, Patches, Slices, repeated_split
+from hcreg.models.usegnet import ABLATIONS
+from hcreg.tables.head_volumes import HeadLayout, report_heads, run_heads
+
+PAPER = "yang2020"
+FOLDER = "yang2020"  # one folder of runs for both tables
+SEEDS = [0, 1, 2]
+# 20 heads of three scans. Half the paper's field of view in voxels of 1.2 mm, which its scale of 0.4 makes 48 x 32 x 56
+DRAWN_SHAPE, NUM_DRAWN = (120, 80, 140), 60
+SMOKE_SHAPE, NUM_SMOKE = (48, 40, 56), 12
+# ACDC's stacks: whole heart against background. Slices 5 to 10 mm apart become 16, pixels some 4 mm
+HEART = HeadPreparation(scale=None, size=(80, 80, 16))
+
+# The paper: the whole volume, Adam 1e-5 with beta1 0.5, batch of 1, 30 epochs a level, initial weights of sigma 0.001.
+# So few volumes and so small a network, a quarter of the paper's filters, need larger steps to get anywhere.
+BASE = HeadRecipe(
+    "USegNet-DS-HAS",
+    models.usegnet,
+    **losses.deep_supervision(),
+    build_arguments={"filters": 8, **ABLATIONS["USegNet-DS-HAS"]},
+    learning_rate=1e-3,
+    beta_1=0.5,
+    schedule="cosine",
+    epochs=30,
+    patience=30,
+)
+ONE_OUTPUT = losses.deep_supervision(weights=(1.0,))
+
+
+def ablation(name):
+    """A row of the whole network, its branches as the ablation has them.
+
+    Parameters
+    ----------
+    name : str
+        Of `hcreg.models.usegnet.ABLATIONS`.
+
+    Returns
+    -------
+    HeadRecipe
+    """
+    arguments = {"filters": BASE.build_arguments["filters"], **ABLATIONS[name]}
+    row = replace(BASE, name=name, build_arguments=arguments)
+    return row if arguments.get("deep_supervision", True) else replace(row, **ONE_OUTPUT)
+
+
+PLAIN = ablation("USegNet")
+# the paper's patches of 64 voxels are 0.4 of a volume's longest sides; so are these
+BY_PATCHES = replace(PLAIN, name="p-USegNet", view=Patches((24, 16, 24), per_volume=4))
+BY_SLICES = replace(
+    PLAIN,
+    name="2D-USegNet",
+    build=models.usegnet_2d,
+    build_arguments={**PLAIN.build_arguments, "momentum": 0.9},
+    view=Slices(),
+    batch_size=8,
+)
+WITHOUT_SKIPS = replace(PLAIN, name="3D-DeconvNet", build=models.deconvnet_3d, build_arguments={"filters": 8})
+CONTEXT = replace(BASE, name="USegNet-DS-HAS-Ctx", context=True, first_of=BASE.name)
+
+TABLE1 = [
+    BY_PATCHES,
+    BY_SLICES,
+    WITHOUT_SKIPS,
+    PLAIN,
+    *(ablation(name) for name in ("USegNet-DS", "USegNet-DS-UAM", "USegNet-DS-SAM")),
+    BASE,
+    CONTEXT,
+]
+# no attention, on more and more levels of one kind, on all of both
+TABLE2 = [
+    *(ablation(name) for name in ("USegNet-DS", "SAM-1", "SAM-12", "USegNet-DS-SAM")),
+    *(ablation(name) for name in ("UAM-1", "UAM-12", "USegNet-DS-UAM")),
+    BASE,
+]
+
+
+def draw_heads(root, seed, smoke=False):
+    """Write the synthetic heads that a table without ``--data`` is of.
+
+    Parameters
+    ----------
+    root : path-like
+    seed : int
+    smoke : bool
+        A few, and small.
+    """
+    shape, num_volumes = (SMOKE_SHAPE, NUM_SMOKE) if smoke else (DRAWN_SHAPE, NUM_DRAWN)
+    synthetic.fetal_head_3d(root, num_volumes, seed, shape=shape)
+
+
+class Hearts(WholeHeart):
+    """ACDC's hearts with the preparation that they need."""
+
+    preparation = HEART
+
+
+class SmallHeads(UserList):
+    """The heads of ``--smoke``, which are small already."""
+
+    preparation = HeadPreparation(scale=0.5)
+
+
+def read_dataset(root):
+    """Volumes of a folder: pairs of image and label map, or ACDC as downloaded.
+
+    Parameters
+    ----------
+    root : path-like
+
+    Returns
+    -------
+    sequence of records
+    """
+    if next(iter((Path(root) / "training").glob("patient*")), None) is not None:
+        return Hearts(root)
+    dataset = VolumeFolder(root)
+    if synthetic.is_synthetic(root) and tuple(dataset[0].label_map().array.shape) == SMOKE_SHAPE:
+        return SmallHeads(dataset)
+    return dataset
+
+
+def head_table(script, recipes, *, smoke_recipes, arguments=None):
+    """Run the command line of one of the paper's tables.
+
+    Parameters
+    ----------
+    script : str
+        "table1" or "table2".
+    recipes : list of HeadRecipe
+    smoke_recipes : list of str
+        Rows of ``--smoke``.
+    arguments : list of str, optional
+
+    Returns
+    -------
+    int
+    """
+    layout = HeadLayout(draw=draw_heads)
+    return tables.main(
+        f"{PAPER}.{script}",
+        recipes,
+        partial(repeated_split, num_seeds=len(SEEDS)),
+        default_folds=SEEDS,
+        read_dataset=read_dataset,
+        smoke_recipes=smoke_recipes,
+        folder=FOLDER,
+        layout=layout,
+        arguments=arguments,
+        run=partial(run_heads, layout),
+        report=report_heads,
+        data_help="folder of volumes with label maps, or ACDC as downloaded; synthetic heads by default",
+    )
+
+
+def figure_command(script, draw, arguments=None, more=None):
+    """Run the command line of a figure, which is drawn from the runs of the tables.
+
+    Parameters
+    ----------
+    script : str
+        "figure8" and so on.
+    draw : callable
+        ``draw(options)`` gives the paths of what it drew.
+    arguments : list of str, optional
+    more : callable, optional
+        ``more(parser)`` adds arguments.
+
+    Returns
+    -------
+    int
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{PAPER}.{script}")
+    report = parser.add_subparsers(dest="command", required=True).add_parser("report", help="draw from the saved runs")
+    report.add_argument("--out", type=Path, default=Path("runs") / FOLDER, help="the tables' folder (%(default)s)")
+    report.add_argument("--rows", nargs="+", metavar="ROW", default=[CONTEXT.name], help="default: %(default)s")
+    report.add_argument("--seed-number", type=int, default=0, metavar="K", help="which of the seeds (%(default)s)")
+    report.add_argument("--save", type=Path, metavar="DIR", help="default: figures below --out")
+    if more is not None:
+        more(report)
+    options = parser.parse_args(arguments)
+    if options.save is None:
+        options.save = options.out / "figures"
+    try:
+        for path in draw(options):
+            print(f"figure: {path}", flush=True)
+    except (ValueError, OSError) as error:
+        print(f"{PAPER}.{script}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def recipe_of(name):
+    """A row of either table by its name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    HeadRecipe
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    known = {recipe.name: recipe for recipe in (*TABLE1, *TABLE2)}
+    if name not in known:
+        raise ValueError(f"There is no row {name}. The rows: {', '.join(known)}.")
+    return known[name]
+
+
+def predictions_of(name, options):
+    """What a row predicted, of the seed that was asked for.
+
+    Parameters
+    ----------
+    name : str
+    options : argparse.Namespace
+        Of `figure_command`.
+
+    Returns
+    -------
+    list of dict
+    """
+    predictions, _ = tables.read_table([recipe_of(name)], [options.seed_number], options.out)
+    return predictions[name]
