@@ -187,7 +187,21 @@ def restore_body(model, body):
     body : keras.Model
     """
     for layer in body.layers:
-        model.get_layer(layer.name).set_weights(layer.get_weights())
+        set_weights(model.get_layer(layer.name), layer.get_weights())
+
+
+def set_weights(layer, weights):
+    """Give a layer weights, and what it computes with.
+
+    Parameters
+    ----------
+    layer : keras.layers.Layer
+    weights : list of ndarray
+        As `keras.layers.Layer.get_weights` gives them.
+    """
+    layer.set_weights(weights)
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()  # it computes with numbers of its own, made from its weights
 
 
 def regression_output(features):

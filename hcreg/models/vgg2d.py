@@ -7,7 +7,7 @@ import numpy as np
 
 from hcreg.graph import read_graph
 from hcreg.models import weights_file
-from hcreg.models.backbone import backbone_body, check_input_shape, with_seed
+from hcreg.models.backbone import backbone_body, check_input_shape, set_weights, with_seed
 from hcreg.models.vgg_trunk import CONVOLUTIONS, FILTERS, SMALLEST_SIDE, vgg_trunk
 from hcreg.models.volume_output import (
     MOMENTUM,
@@ -196,7 +196,4 @@ def _renamed(operation, prefix):
 def _restore(model, loaded):
     """Give layers the weights that a backbone had, by their names: copies and `with_seed` draw anew."""
     for name, weights in loaded.items():
-        layer = model.get_layer(name)
-        layer.set_weights(weights)
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with numbers of its own, made from its weights
+        set_weights(model.get_layer(name), weights)

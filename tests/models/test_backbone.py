@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hcreg.models import backbone_names, backbone_regressor
-from hcreg.models.backbone import with_seed
+from hcreg.models.backbone import restore_body, with_seed
 
 SHAPE = (32, 32, 3)
 
@@ -323,3 +323,19 @@ def test_keras_3_file_under_a_legacy_name_is_explained(bare_weights, tmp_path):
     renamed = path.rename(tmp_path / "mobilenet_notop.h5")
     with pytest.raises(ValueError, match=r"Keras 3's format if the name ends in \.weights\.h5, the older one"):
         mobilenet(weights=renamed)
+
+
+def test_a_restored_body_normalises_its_input_by_the_numbers_of_its_weights():
+    def network():
+        image = keras.Input((4, 4, 1), name="image")
+        x = keras.layers.Normalization(name="normalization")(image)
+        return keras.Model(image, keras.layers.Conv2D(2, 3, name="conv")(x))
+
+    body, model = network(), network()
+    layer = body.get_layer("normalization")
+    layer.set_weights([np.float32([3.0]), np.float32([4.0]), np.zeros((), "int32")])
+    layer.finalize_state()
+    restore_body(model, body)
+    images = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 1)).astype("float32")
+    np.testing.assert_array_equal(model.predict(images, verbose=0), body.predict(images, verbose=0))
+    assert abs(keras.ops.convert_to_numpy(model.get_layer("normalization")(images)).mean()) < 0.5
