@@ -89,7 +89,10 @@ def fetal_head_3d(root, num_volumes, seed, shape=(48, 32, 56), spacing_mm=None, 
     -----
     A head is an egg-shaped cranium with face, jaw, nose, lips, brow, cheeks and ears; within it are skull with
     sutures, falx, ventricles, plexus, cerebellum and the bones of base, eyes and jaws. Its volume is that of the shape
-    before it is cut into voxels. A label map comes to within 1.5 % of it at 3 mm, 0.1 % at 0.38 mm.
+    before it is cut into voxels. A label map comes to within 1.5 % of it at 3 mm, 0.2 % at 0.38 mm.
+
+    A volume of the default shape takes 0.13 s of a processor; one of the paper's own 80 s, and 1.8 GB of memory for
+    each worker.
 
     The scans of a head come from either side and from above in turns, each a little askew, and show it in another
     place of another womb: same volume, other picture. The whole head lies in the volume, nearly all of it within the
