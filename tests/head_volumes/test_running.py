@@ -188,7 +188,7 @@ def test_networks_of_parts_learn_and_predict(view, whole_run):
         batch_size=8 if isinstance(view, Slices) else 1,
     )
     model = recipe.network(seed=0)
-    model.compile("sgd", loss=recipe.loss, loss_weights=recipe.loss_weights)
+    model.compile(optimizer="sgd", loss=recipe.loss, loss_weights=recipe.loss_weights)
     before = np.array(model.trainable_variables[0])
     assert np.isfinite(model.train_on_batch(*recipe.batches(whole_run["cache"], [0, 1], model, 0, training=True)[0]))
     assert not np.array_equal(before, model.trainable_variables[0])
