@@ -16,6 +16,7 @@ from hcreg.metrics.surface import (
     average_boundary_distance,
     boundary_distances,
     hausdorff_distance,
+    point_distances,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "mean_error",
     "median_absolute_error",
     "percentage_mean_absolute_error",
+    "point_distances",
     "r2_score",
     "relevance_inside",
     "root_mean_squared_error",

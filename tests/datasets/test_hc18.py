@@ -282,7 +282,7 @@ def test_check_folder_of_a_folder_that_is_not_there(tmp_path):
 
 def test_names_of_the_package():
     assert datasets.HC18 is HC18
-    assert set(dir(datasets)) == {"ACDC", "HC18", "splits", "synthetic"}
+    assert set(dir(datasets)) == {"ACDC", "HC18", "VolumeFolder", "splits", "synthetic"}
     with pytest.raises(AttributeError, match="has no attribute 'MNIST'"):
         datasets.MNIST  # noqa: B018
 

@@ -374,5 +374,5 @@ def test_every_name_is_exported():
 
 def test_examples_of_the_docstrings_run():
     results = doctest.testmod(surface)
-    assert results.attempted == 7
+    assert results.attempted == 9
     assert results.failed == 0
