@@ -77,7 +77,7 @@ def pad(array, padding, mode="constant", value=0):
     Labels are padded with 0, the background. An ultrasound volume is 0 outside the cone, so 0 goes on with that.
     """
     if mode not in MODES:
-        raise ValueError(f"Padding is by mode='constant' or 'edge'. Received: {mode!r}.")
+        raise ValueError(f"Padding is by mode='constant' or 'edge'. Received: mode={mode!r}.")
     array = np.asarray(array)
     widths = _of_all_axes(array, padding)
     return np.pad(array, widths, mode, **({"constant_values": value} if mode == "constant" else {}))

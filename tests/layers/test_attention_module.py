@@ -1,12 +1,17 @@
-"""AttentionModule: in NumPy's words, by hand, two dimensions, precision, rematerialisation, files, errors."""
+"""AttentionModule: in NumPy's words, by hand, two dimensions, precision, rematerialisation, files, JAX, errors."""
 
 import doctest
 import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import hcreg
 from hcreg import backend
 from hcreg.layers import AttentionModule
 
@@ -159,6 +164,47 @@ def test_keras_file_gives_the_same_output(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].get_config() == module.get_config()
     np.testing.assert_array_equal(loaded(volumes()), model(volumes()))
+
+
+def test_jax_gives_the_same_numbers_and_gradients(tmp_path):
+    """Of what USegNet is made of beside Keras's own layers, in one process."""
+    pytest.importorskip("jax", reason="JAX is not installed; `pip install hcreg[jax]` brings it")
+    code = """
+import sys
+import keras, numpy as np
+from hcreg import backend
+from hcreg.layers import AttentionModule, BatchStatistics, SideCheck
+assert backend.name() == sys.argv[1]
+x = np.load(f"{sys.argv[2]}/x.npy")
+layers = [SideCheck(2), AttentionModule(4, 6, rematerialise=True), BatchStatistics()]
+model = keras.Sequential([keras.Input(x.shape[1:]), *layers])
+rng = np.random.default_rng(0)
+model.set_weights([rng.uniform(-1.0, 1.0, weight.shape) for weight in model.weights])
+compiled = backend.compile_function(lambda x: backend.value_and_vjp(model, x, cotangent), variables=model.variables)
+cotangent = rng.normal(size=(1, 4, 6, 6)).astype("float32")
+output, gradient = compiled(x)
+np.savez(f"{sys.argv[2]}/{sys.argv[1]}.npz", output=output, gradient=gradient)
+try:
+    model.layers[0](x[:, :3])
+except ValueError as error:
+    assert "every side is a multiple of 2" in str(error)
+else:
+    raise AssertionError
+"""
+    np.save(tmp_path / "x.npy", volumes((1, 4, 6, 3)))
+    subprocess.run(
+        [sys.executable, "-c", code, "jax", str(tmp_path)],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        cwd=Path(hcreg.__file__).parent.parent,
+        check=True,
+        timeout=600,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["", backend.name(), str(tmp_path)])
+        exec(code, {})
+    with np.load(tmp_path / f"{backend.name()}.npz") as ours, np.load(tmp_path / "jax.npz") as jax:
+        for name in ("output", "gradient"):
+            np.testing.assert_allclose(jax[name], ours[name], rtol=1e-3, atol=1e-4 * np.abs(ours[name]).max())
 
 
 @pytest.mark.parametrize("name", ["filters", "out_filters", "kernel_size"])

@@ -36,7 +36,8 @@ def test_it_is_trained_on_slices():
     }
     # with moving statistics a slice's mask is its own
     np.testing.assert_allclose(model(slices[:1])["mask"][0], masks["mask"][0], atol=1e-5)
-    model.compile(keras.optimizers.SGD(0.05), dict.fromkeys(masks, keras.losses.CategoricalCrossentropy()))
+    loss = dict.fromkeys(masks, keras.losses.CategoricalCrossentropy())
+    model.compile(keras.optimizers.SGD(0.05), loss, run_eagerly=True)
     targets = {name: np.eye(2)[(np.asarray(mask)[..., 0] > 0.5).astype(int)] for name, mask in masks.items()}
     found = [float(model.train_on_batch(slices, targets, return_dict=True)["loss"]) for _ in range(3)]
     assert found[-1] < found[0]
