@@ -87,6 +87,55 @@ def finished(folder, name):
     return record
 
 
+def borrowed(folder, record, name, own):
+    """Where another row's finished run on the same fold lies, which this run goes on from.
+
+    Parameters
+    ----------
+    folder : path-like
+        Run folder of this row, ``.../ROW/fold_K``.
+    record : dict
+        This run's, as `hcreg.runs.open_run` returned it.
+    name : str
+        Of the other row; its runs lie beside this one's.
+    own : sequence of str
+        Arguments that may differ; see `hcreg.runs.differences`.
+
+    Returns
+    -------
+    source : pathlib.Path
+    found : dict
+        Record of the run there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no run.
+    ValueError
+        If it is not finished, on another split, or of other arguments.
+    """
+    folder = Path(folder)
+    source = folder.parent.parent / name / folder.name
+    if not (source / runs.RUN_FILE).is_file():
+        raise FileNotFoundError(
+            f"{record['arguments']['row']} goes on from the networks of {name}, and there is no run of it in {source}. "
+            "Run that row first, into the same folder."
+        )
+    found = finished(source, name)
+    if found["split_checksum"] != record["split_checksum"]:
+        raise ValueError(
+            f"{source} holds a run on another split than {folder}: what this one is tested on may be among what that "
+            "one was trained on. Run both on one data set, into one folder."
+        )
+    unlike = runs.differences(found["arguments"], record["arguments"], own)
+    if unlike:
+        raise ValueError(
+            f"{folder} would go on from networks that were trained otherwise than it says: in {source} "
+            f"{'; '.join(unlike)}. Use the same arguments for both."
+        )
+    return source, found
+
+
 def describe_volumes(records, roots):
     """What tells one data set of volumes from another.
 

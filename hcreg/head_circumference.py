@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from hcreg import backend, evaluation, runs, training
+from hcreg import evaluation, fold_runs, runs, training
 from hcreg.augmentation import GainGamma, Speckle, default_augmentation, zhang2021_augmentation
 from hcreg.datasets import splits, synthetic
 from hcreg.datasets.batches import Batches
-from hcreg.files import read_rows, write_rows
+from hcreg.files import write_rows
 from hcreg.preprocessing.frames import REFERENCE_SHAPE
 from hcreg.recipe_arguments import described_builder, described_loss
 
@@ -136,67 +135,58 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     """
     folder = Path(folder)
     record = open_run(recipe, cache.records, split, folder, fold=fold, seed=seed)
-    if record["status"] == "finished":
-        training.discard_state(folder)  # a kill right after the run was closed left it there
-        return read_rows(folder / "predictions.csv")
-    if recipe.augmentation not in AUGMENTATIONS:
-        raise ValueError(f"An augmentation is one of {', '.join(AUGMENTATIONS)}. Received: {recipe.augmentation!r}.")
-    started = time.perf_counter()
-    backend.fresh_session(seed)
-    parts = {part: cache.index_of(split[part]) for part in ("training", "validation", "test")}
-    model = recipe.build(input_shape=recipe.input_shape, seed=seed * 1000 + fold, **recipe.build_arguments)
-    targets = training.outputs_of(model)
-    # a network that measures its own mask gives a fraction of the frame's width, whatever the training heads' sizes
-    scale_px = float(REFERENCE_SHAPE[1] if "mask" in targets else cache.hc_px[parts["training"]].max())
-    options = {
-        "targets": targets,
-        "batch_size": recipe.batch_size,
-        "normalisation": recipe.normalisation,
-        "num_channels": recipe.input_shape[2],
-        "seed": seed * 1000 + fold,
-    }
-    spatial, intensity = AUGMENTATIONS[recipe.augmentation]()
-    batches = Batches(cache, parts["training"], scale_px, spatial=spatial, intensity=intensity, shuffle=True, **options)
-    validation = Batches(cache, parts["validation"], scale_px, **options)
-    history = training.fit(
-        model,
-        batches,
-        validation.arrays(),
-        folder,
-        loss=recipe.loss,
-        loss_weights=recipe.loss_weights or None,
-        learning_rate=recipe.learning_rate,
-        schedule=recipe.schedule,
-        epochs=recipe.epochs,
-        patience=recipe.patience,
-        target_scale_px=scale_px,
-        tensorboard=tensorboard,
-        progress=f"{recipe.name}, fold {fold}" if progress else False,
-    )
-    constant = evaluation.constant_predictor(cache, parts["training"])
-    options["targets"] = ("hc_fraction",)  # predicting needs no labels: half a gigabyte of masks less at 224 x 224
-    unaugmented, test = (Batches(cache, parts[part], scale_px, **options) for part in ("training", "test"))
-    write_rows(folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant))
-    calibration = evaluation.predict_rows(model, validation, fold, constant)
-    rows = evaluation.predict_rows(model, test, fold, constant)
-    rows = evaluation.with_intervals(rows, calibration)
-    write_rows(folder / "validation_predictions.csv", calibration)
-    write_rows(folder / "predictions.csv", rows)
-    runs.close_run(
-        folder,
-        record,
-        target_scale_px=scale_px,
-        **constant,
-        num_parameters=model.count_params(),
-        num_images={part: len(indices) for part, indices in parts.items()},
-        epochs_run=len(history),
-        best_epoch=min(history, key=lambda row: row["val_loss"])["epoch"],
-        training_seconds=sum(row["seconds"] for row in history),
-        seconds_of_last_session=time.perf_counter() - started,
-        peak_memory_mb=backend.peak_memory_mb(),
-    )
-    training.discard_state(folder)
-    return rows
+
+    def make():
+        if recipe.augmentation not in AUGMENTATIONS:
+            raise ValueError(
+                f"An augmentation is one of {', '.join(AUGMENTATIONS)}. Received: {recipe.augmentation!r}."
+            )
+        parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
+        model = recipe.build(input_shape=recipe.input_shape, seed=seed * 1000 + fold, **recipe.build_arguments)
+        targets = training.outputs_of(model)
+        # a network that measures its own mask gives a fraction of the frame's width, whatever the training heads' sizes
+        scale_px = float(REFERENCE_SHAPE[1] if "mask" in targets else cache.hc_px[parts["training"]].max())
+        options = {
+            "targets": targets,
+            "batch_size": recipe.batch_size,
+            "normalisation": recipe.normalisation,
+            "num_channels": recipe.input_shape[2],
+            "seed": seed * 1000 + fold,
+        }
+        spatial, intensity = AUGMENTATIONS[recipe.augmentation]()
+        augmented = {"spatial": spatial, "intensity": intensity, "shuffle": True}
+        batches = Batches(cache, parts["training"], scale_px, **augmented, **options)
+        validation = Batches(cache, parts["validation"], scale_px, **options)
+        history = training.fit(
+            model,
+            batches,
+            validation.arrays(),
+            folder,
+            loss=recipe.loss,
+            loss_weights=recipe.loss_weights or None,
+            learning_rate=recipe.learning_rate,
+            schedule=recipe.schedule,
+            epochs=recipe.epochs,
+            patience=recipe.patience,
+            target_scale_px=scale_px,
+            tensorboard=tensorboard,
+            progress=f"{recipe.name}, fold {fold}" if progress else False,
+        )
+        constant = evaluation.constant_predictor(cache, parts["training"])
+        options["targets"] = ("hc_fraction",)  # predicting needs no labels: half a gigabyte of masks less at 224 x 224
+        unaugmented, test = (Batches(cache, parts[part], scale_px, **options) for part in ("training", "test"))
+        write_rows(folder / "training_predictions.csv", evaluation.predict_rows(model, unaugmented, fold, constant))
+        calibration = evaluation.predict_rows(model, validation, fold, constant)
+        rows = evaluation.with_intervals(evaluation.predict_rows(model, test, fold, constant), calibration)
+        facts = {
+            "target_scale_px": scale_px,
+            **constant,
+            "num_parameters": model.count_params(),
+            "num_images": {part: len(indices) for part, indices in parts.items()},
+        }
+        return {"validation": calibration, "test": rows}, history, facts
+
+    return fold_runs.complete(folder, record, seed, make)
 
 
 def open_run(recipe, records, split, folder, *, fold=0, seed=0):

@@ -13,7 +13,7 @@ from experiments.zhang2021 import protocol
 from hcreg import head_circumference, losses, models, tables
 from hcreg.files import plain, read_rows, write_json, write_rows
 from hcreg.head_circumference import Recipe
-from hcreg.tables import reading, reporting, running, views
+from hcreg.tables import reading, running, saving, views
 
 NAN = float("nan")
 UNET = Recipe("unet", models.unet, losses.Dice(), {"filters": 2}, input_shape=(64, 96, 1), epochs=3)
@@ -313,9 +313,7 @@ def test_the_files_are_named_after_the_table_and_the_folder_may_be_shared(tmp_pa
         assert tables.main(script, recipes, None, **keywords, arguments=["report", "--save", "saved"]) == 0
     names = {path.name for path in (tmp_path / "saved").iterdir()}
     assert names == {"runs", "table1.csv", "table1_comparisons.csv", "table2.csv", "table2_comparisons.csv"}
-    assert {path.name for path in (tmp_path / "saved" / "runs" / "unet" / "fold_0").iterdir()} == set(
-        reporting.KEPT_FILES
-    )
+    assert {path.name for path in (tmp_path / "saved" / "runs" / "unet" / "fold_0").iterdir()} == set(saving.KEPT_FILES)
     assert tables.main("paper.table1", recipes, None, **keywords, arguments=["report", "--smoke"]) == 1
     assert "runs/paper_smoke lacks 2 run(s)" in capsys.readouterr().err
 

@@ -89,19 +89,7 @@ def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
 
 def _trained_before(recipe, folder, record):
     """The same of the row that was trained, its weights and history copied to this one's folder."""
-    source = folder.parent.parent / recipe.trained_as / folder.name
-    found = runs.read_run(source)
-    if found["split_checksum"] != record["split_checksum"]:
-        raise ValueError(
-            f"{source} holds a run on another split than {folder}: its test stacks may be among this one's training "
-            "stacks. Run both on one data set, into one folder."
-        )
-    unlike = runs.differences(found["arguments"], record["arguments"], _OF_MEASURING)
-    if unlike:
-        raise ValueError(
-            f"{folder} would measure with networks that were trained otherwise than it says: in {source} "
-            f"{'; '.join(unlike)}. Use the same arguments for both."
-        )
+    source, _ = fold_runs.borrowed(folder, record, recipe.trained_as, _OF_MEASURING)
     model, scale = load_network(replace(recipe, name=recipe.trained_as), source)
     for name in (training.BEST_WEIGHTS, training.HISTORY):
         with written_whole(folder / name) as partial:

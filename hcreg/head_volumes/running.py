@@ -312,23 +312,6 @@ def _both_levels(recipe, cache, parts, folder, record, seed, shown):
 
 def _borrowed(recipe, first, folder, record):
     """Load the first level from the run of another row; the seconds of its training."""
-    source = folder.parent.parent / recipe.first_of / folder.name
-    if not (source / runs.RUN_FILE).is_file():
-        raise FileNotFoundError(
-            f"{recipe.name} goes on from the networks of {recipe.first_of}, and there is no run of it in {source}. "
-            "Run that row first, into the same folder."
-        )
-    found = fold_runs.finished(source, recipe.first_of)
-    if found["split_checksum"] != record["split_checksum"]:
-        raise ValueError(
-            f"{source} holds a run on another split than {folder}: its test volumes may be among this one's training "
-            "volumes. Run both on one data set, into one folder."
-        )
-    unlike = runs.differences(found["arguments"], record["arguments"], _OF_CONTEXT)
-    if unlike:
-        raise ValueError(
-            f"{folder} would go on from a first level that was trained otherwise than it says: in {source} "
-            f"{'; '.join(unlike)}. Use the same arguments for both."
-        )
+    source, found = fold_runs.borrowed(folder, record, recipe.first_of, _OF_CONTEXT)
     training.load_weights(first, source / training.BEST_WEIGHTS)
     return found["training_seconds"]

@@ -87,6 +87,25 @@ def format_comparisons(comparisons):
     return aligned(lines)
 
 
+def with_holm(comparisons):
+    """Comparisons with Holm's correction over all of them.
+
+    Parameters
+    ----------
+    comparisons : list of dict
+        With ``p_value``.
+
+    Returns
+    -------
+    list of dict
+        With ``p_value_holm`` at the end of each.
+    """
+    if not comparisons:
+        return []
+    corrected = statistics.holm([comparison["p_value"] for comparison in comparisons])
+    return [{**comparison, "p_value_holm": float(p_value)} for comparison, p_value in zip(comparisons, corrected)]
+
+
 def aligned(lines):
     """Cells as text, column under column.
 

@@ -4,18 +4,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
 from hcreg import statistics
-from hcreg.files import write_rows
 from hcreg.head_volumes import Patches, read_volumes, run
 from hcreg.head_volumes.summaries import summarise
-from hcreg.tables.comparing import aligned
+from hcreg.tables.comparing import aligned, with_holm
 from hcreg.tables.reading import departures, read_table
-from hcreg.tables.reporting import copy_record
 from hcreg.tables.running import prepared
+from hcreg.tables.saving import draw_figures, save_report
 
 CONSTANT = "where most training heads are"
 COLUMNS = {
@@ -153,18 +151,8 @@ def report_heads(script, recipes, folds, options, layout=None, figures=None):
     comparisons = compare_heads(predictions)
     if comparisons:
         print(f"\n{format_comparisons(comparisons)}")
-    if options.save is not None:
-        name = script.rpartition(".")[2]
-        write_rows(options.save / f"{name}.csv", lines)
-        if comparisons:
-            write_rows(options.save / f"{name}_comparisons.csv", comparisons)
-        for recipe in recipes:
-            for fold in folds:
-                part = Path(recipe.name) / f"fold_{fold}"
-                copy_record(options.out / part, options.save / "runs" / part, with_training=False)
-    if figures is not None:
-        for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
-            print(f"figure: {path}")
+    save_report(script, recipes, folds, options, {"": lines, "_comparisons": comparisons})
+    draw_figures(figures, predictions, options)
     return lines
 
 
@@ -252,10 +240,7 @@ def compare_heads(predictions):
                 "seeds_z": _seeds_z(predictions[first], predictions[second]),
             }
         )
-    if not found:
-        return []
-    corrected = statistics.holm([row["p_value"] for row in found])
-    return [{**row, "p_value_holm": float(p_value)} for row, p_value in zip(found, corrected)]
+    return with_holm(found)
 
 
 def format_comparisons(comparisons):

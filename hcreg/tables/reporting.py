@@ -1,17 +1,13 @@
 """Compute a table from the saved predictions, and print it beside the paper's figures."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from hcreg import evaluation
-from hcreg.files import write_rows
 from hcreg.tables.comparing import aligned, compare_rows, format_comparisons
 from hcreg.tables.reading import departures, read_table, read_validation
+from hcreg.tables.saving import draw_figures, save_report
 from hcreg.tables.views import as_predicted
-
-KEPT_FILES = ("run.json", "split.csv", "history.csv", "validation_predictions.csv", "predictions.csv")
 
 # column of the table -> (heading, digits)
 COLUMNS = {
@@ -108,18 +104,9 @@ def report_table(script, recipes, folds, options, layout=None, figures=None):
     comparisons = compare_rows(lines)
     if comparisons:
         print(f"\n{format_comparisons(comparisons)}")
-    if options.save is not None:
-        name = script.rpartition(".")[2]
-        write_rows(options.save / f"{name}.csv", table)
-        if comparisons:
-            write_rows(options.save / f"{name}_comparisons.csv", comparisons)
-        for recipe in recipes:
-            for fold in folds:
-                part = Path(recipe.name) / f"fold_{fold}"
-                copy_record(options.out / part, options.save / "runs" / part, with_training=figures is not None)
-    if figures is not None:
-        for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
-            print(f"figure: {path}")
+    tables = {"": table, "_comparisons": comparisons}
+    save_report(script, recipes, folds, options, tables, with_training=figures is not None)
+    draw_figures(figures, predictions, options)
     return table
 
 
@@ -175,20 +162,3 @@ def _constant_line(name, rows, columns):
 def _counts(name, summary, seed):
     counts = {key: summary[key] for key in ("num_subjects", "num_failed", "num_folds")}
     return {"row": name, **counts, "seed": seed}
-
-
-def copy_record(source, target, with_training):
-    """Copy what is kept of a run: its record, split, history and predictions, not its weights.
-
-    Parameters
-    ----------
-    source, target : pathlib.Path
-        Run folders; nothing is done where they are one.
-    with_training : bool
-        Whether the predictions of the training part are kept too.
-    """
-    if source.resolve() == target.resolve():
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (*KEPT_FILES, *(["training_predictions.csv"] if with_training else [])):
-        shutil.copyfile(source / name, target / name)

@@ -3,7 +3,6 @@
 import sys
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
@@ -11,12 +10,11 @@ from hcreg import statistics
 from hcreg.cardiac_volumes import SliceRecipe, run
 from hcreg.cardiac_volumes.running import read_stacks
 from hcreg.cardiac_volumes.summaries import by_phase, names_in, summarise, summarise_ejection_fraction
-from hcreg.files import write_rows
 from hcreg.preprocessing.volumes import Frame
-from hcreg.tables.comparing import aligned
+from hcreg.tables.comparing import aligned, with_holm
 from hcreg.tables.reading import departures, read_table
-from hcreg.tables.reporting import copy_record
 from hcreg.tables.running import prepared
+from hcreg.tables.saving import draw_figures, save_report
 
 CONSTANT = "mean of the training part"
 SMOKE_PATIENTS = 10
@@ -151,20 +149,9 @@ def report_volumes(script, recipes, folds, options, layout=None, figures=None):
     comparisons = compare_volumes(routes)
     if comparisons:
         print(f"\n{format_comparisons(comparisons)}")
-    if options.save is not None:
-        name = script.rpartition(".")[2]
-        write_rows(options.save / f"{name}.csv", lines)
-        if layout.fractions and fractions:
-            write_rows(options.save / f"{name}_fractions.csv", fractions)
-        if comparisons:
-            write_rows(options.save / f"{name}_comparisons.csv", comparisons)
-        for recipe in recipes:
-            for fold in folds:
-                part = Path(recipe.name) / f"fold_{fold}"
-                copy_record(options.out / part, options.save / "runs" / part, with_training=False)
-    if figures is not None:
-        for path in figures(options.out, predictions, (options.save or options.out) / "figures"):
-            print(f"figure: {path}")
+    tables = {"": lines, "_fractions": fractions if layout.fractions else [], "_comparisons": comparisons}
+    save_report(script, recipes, folds, options, tables)
+    draw_figures(figures, predictions, options)
     return lines
 
 
@@ -285,10 +272,7 @@ def compare_volumes(routes):
                     "p_value": comparison.p_value,
                 }
             )
-    if not found:
-        return []
-    corrected = statistics.holm([row["p_value"] for row in found])
-    return [{**row, "p_value_holm": float(p_value)} for row, p_value in zip(found, corrected)]
+    return with_holm(found)
 
 
 def format_comparisons(comparisons):

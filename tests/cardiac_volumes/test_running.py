@@ -299,9 +299,12 @@ def test_the_weights_a_network_began_with_are_no_difference(beside):
 def test_networks_of_another_row_must_be_there_and_of_the_same_split(slice_run, tmp_path):
     recipe = replace(slice_run["recipe"], name="same", trained_as="slices")
     arguments = [slice_run[name] for name in ("cache", "split")]
-    with pytest.raises(FileNotFoundError, match=r"no folder .*slices/fold_1"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"same goes on from the networks of slices, and there is no run of it in .*slices/fold_1",
+    ):
         run(recipe, *arguments, tmp_path / "same" / "fold_1", fold=1, progress=False)
     shutil.copytree(slice_run["folder"], tmp_path / "slices" / "fold_1")
     other = {**slice_run["split"], "training": slice_run["split"]["test"], "test": slice_run["split"]["training"]}
-    with pytest.raises(ValueError, match=r"another split than .*same2/fold_1: its test stacks may be among"):
+    with pytest.raises(ValueError, match=r"another split than .*same2/fold_1: what this one is tested on may be among"):
         run(recipe, slice_run["cache"], other, tmp_path / "same2" / "fold_1", fold=1, progress=False)

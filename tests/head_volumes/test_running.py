@@ -142,7 +142,7 @@ def test_a_first_level_of_no_run_or_another_kind_is_refused(whole_run, tmp_path)
         run(recipe, *arguments, tmp_path / "context" / "fold_1", fold=1, progress=False)
     other = replace(recipe, name="other", epochs=1)
     folder = whole_run["folder"].parent.parent / "other" / "fold_1"
-    with pytest.raises(ValueError, match=r"a first level that was trained otherwise than it says: .* epochs was 2"):
+    with pytest.raises(ValueError, match=r"from networks that were trained otherwise than it says: .* epochs was 2"):
         run(other, *arguments, folder, fold=1, progress=False)
 
 
