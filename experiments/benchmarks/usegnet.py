@@ -40,7 +40,7 @@ MEMORY = {
     "mixed_bfloat16": ("mixed_bfloat16", False),
     "mixed_bfloat16, rematerialised": ("mixed_bfloat16", True),
 }
-SMOKE = {"size": "16x8x16", "memory_size": "16x8x16", "filters": 2, "rounds": 1}
+SMOKE = {"size": "16x8x16", "memory_size": "16x8x16", "filters": 2, "matrix": 16, "rounds": 1}
 
 
 def built(input_shape, filters, **arguments):
@@ -59,7 +59,7 @@ def built(input_shape, filters, **arguments):
     """
     model = models.usegnet(input_shape=input_shape, filters=filters, seed=0, **arguments)
     nudge(model)
-    model.compile(keras.optimizers.Adam(1e-3), **losses.deep_supervision())
+    model.compile(keras.optimizers.Adam(1e-5), **losses.deep_supervision())
     return model
 
 
@@ -233,6 +233,62 @@ def _goal_against_pytorch(found, do, input_shape, options, about, difference):
     }
 
 
+def multiplications(model):
+    """How many multiplications the convolutions of a network do in one volume.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `usegnet`, with an input of known sides.
+
+    Returns
+    -------
+    int
+    """
+    total = 0
+    for layer in model.layers:
+        upwards = isinstance(layer, keras.layers.Conv3DTranspose)
+        voxels = int(np.prod((layer.input if upwards else layer.output).shape[1:4]))
+        total += voxels * sum(int(np.prod(each.shape)) for each in layer.weights if each.name == "kernel")
+    return total
+
+
+def arithmetic(input_shape, options):
+    """How much of what this machine can multiply a forward pass does, which bounds every ratio from below.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    options : argparse.Namespace
+
+    Returns
+    -------
+    list of dict
+    """
+    volume, _ = volume_and_targets(input_shape)
+    model = built(input_shape, options.filters)
+    matrix = keras.random.uniform((options.matrix,) * 2, seed=0)
+    turns = {
+        "network": partial(model.predict_on_batch, volume),
+        "matrices": lambda: np.asarray(keras.ops.matmul(matrix, matrix)),
+    }
+    for turn in turns.values():
+        turn()
+    found = in_turns(turns, options.rounds)
+    done = {"network": multiplications(model), "matrices": options.matrix**3}
+    each = {name: done[name] / statistics.median(seconds) / 1e9 for name, seconds in found.items()}
+    return [
+        {
+            "goal": f"multiplications a second of usegnet()'s forward pass, {_size(input_shape)}, over those of a "
+            "product of matrices (no goal set)",
+            "measured": each["network"] / each["matrices"],
+            "met": True,
+            "explanation": f"{done['network'] / 1e9:.0f} GMAC a volume, {each['network']:.0f} GMAC a second; matrices of "
+            f"{options.matrix} x {options.matrix} in float32 {each['matrices']:.0f}",
+        }
+    ]
+
+
 def attention(input_shape, options):
     """What attention adds to the time of deep supervision alone.
 
@@ -343,7 +399,7 @@ def _size(input_shape):
     return " x ".join(map(str, input_shape[:3]))
 
 
-PARTS = {"pytorch": against_pytorch, "attention": attention, "memory": memory}
+PARTS = {"pytorch": against_pytorch, "arithmetic": arithmetic, "attention": attention, "memory": memory}
 
 
 def main(arguments=None):
@@ -354,6 +410,7 @@ def main(arguments=None):
     parser.add_argument("--size", default="80x56x88", help="HEIGHTxWIDTHxSLICES of a volume, multiples of 8")
     parser.add_argument("--memory-size", default="80x56x88", help="the same, where memory is measured")
     parser.add_argument("--filters", type=int, default=32, help="of the first level")
+    parser.add_argument("--matrix", type=int, default=4096, help="side of the matrices multiplied (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--smoke", action="store_true", help="everything tiny, in seconds; no results are written")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import common, usegnet
+from hcreg.models.usegnet import ABLATIONS
 
 SHAPE = (16, 8, 24, 1)
 OPTIONS = SimpleNamespace(rounds=3)
@@ -70,6 +71,28 @@ def test_attention_is_set_against_deep_supervision_alone(stand_ins, tmp_path):
     step = goals["USegNet-DS-HAS over USegNet-DS, training step, 16 x 8 x 8 (the paper: little; no goal set)"]
     assert step["measured"] > 0
     assert step["explanation"].startswith("median of 2 turns; ")
+
+
+def test_multiplications_are_of_every_convolution_in_every_voxel():
+    model = usegnet.built((8, 8, 8, 1), 1, **ABLATIONS["USegNet"])
+    down = 512 * 2 * 27 + 64 * 27 * (2 + 4) + 8 * 2 * 500 + 1 * 2 * 500
+    up = 1 * 500 + 8 * 125 * 4 * 2 + 64 * 27 * 4 * 1 + 512 * 2 * 2  # of a transposed convolution in its input's voxels
+    assert usegnet.multiplications(model) == down + up
+
+
+def test_the_attention_modules_multiplications_count():
+    with_it = usegnet.built((8, 8, 8, 1), 1, skip_attention=(1,), upsample_attention=(), deep_supervision=False)
+    without = usegnet.built((8, 8, 8, 1), 1, **ABLATIONS["USegNet"])
+    wider = 512 * (2 - 1) * 2  # what it gives has two channels, not one: the logits see one more
+    module = 512 * (1 + 27 + 27 + 27 * 2 * 2)
+    assert usegnet.multiplications(with_it) - usegnet.multiplications(without) == module + wider
+
+
+def test_arithmetic_is_set_against_a_product_of_matrices():
+    options = SimpleNamespace(filters=1, matrix=8, rounds=2)
+    (goal,) = usegnet.arithmetic((8, 8, 8, 1), options)
+    assert goal["measured"] > 0
+    assert "matrices of 8 x 8 in float32" in goal["explanation"]
 
 
 def test_memory_is_of_processes_of_their_own_less_their_start(stand_ins, tmp_path):

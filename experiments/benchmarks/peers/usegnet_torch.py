@@ -21,7 +21,7 @@ from torch.nn import functional
 LEVELS = (1, 2, 3)
 OUTPUTS = ("mask", "mask_half", "mask_quarter")
 KERAS_ADAM_EPSILON = 1e-7
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1e-5  # the paper's; larger steps drive two networks apart that differ by rounding
 FORMATS = {"plain": torch.contiguous_format, "channels_last": torch.channels_last_3d}
 SPATIAL = (1, 2, 3)
 
