@@ -283,8 +283,8 @@ def arithmetic(input_shape, options):
             "product of matrices (no goal set)",
             "measured": each["network"] / each["matrices"],
             "met": True,
-            "explanation": f"{done['network'] / 1e9:.0f} GMAC a volume, {each['network']:.0f} GMAC a second; matrices of "
-            f"{options.matrix} x {options.matrix} in float32 {each['matrices']:.0f}",
+            "explanation": f"{done['network'] / 1e9:.0f} GMAC a volume, {each['network']:.0f} GMAC a second; matrices "
+            f"of {options.matrix} x {options.matrix} in float32 {each['matrices']:.0f}",
         }
     ]
 
