@@ -1,4 +1,4 @@
-"""Is `usegnet()` faster than the same network in PyTorch, what does its attention cost, and how much memory it needs.
+"""Is `usegnet()` faster than the same network in PyTorch, what do attention and patches cost, how much memory it needs.
 
 python -m experiments.benchmarks.usegnet --torch-python ENVIRONMENT/bin/python
 
@@ -22,13 +22,16 @@ import numpy as np
 from experiments.benchmarks.common import in_turns, save, seconds_of
 from experiments.benchmarks.torch_peer import CHECKED_STEPS, TorchPeer, nudge, require_same_network
 from hcreg import backend, losses, models
+from hcreg.head_volumes import Patches
 from hcreg.models.usegnet import ABLATIONS
 from hcreg.preprocessing.label_pyramids import pyramid_targets
+from hcreg.preprocessing.patches import Tiles, cut_patch
 
 ROOT = Path(__file__).parents[2]
 PEER = Path(__file__).parent / "peers" / "usegnet_torch.py"
 VARIANTS = ("plain", "channels_last")
 GOAL = 0.6
+STITCHING_GOAL = 1.2
 BASE = "USegNet-DS"
 WITH_ATTENTION = ("USegNet-DS-UAM", "USegNet-DS-SAM", "USegNet-DS-HAS")
 LARGEST_LOSS_DIFFERENCE = 1e-2
@@ -40,7 +43,15 @@ MEMORY = {
     "mixed_bfloat16": ("mixed_bfloat16", False),
     "mixed_bfloat16, rematerialised": ("mixed_bfloat16", True),
 }
-SMOKE = {"size": "16x8x16", "memory_size": "16x8x16", "filters": 2, "matrix": 16, "rounds": 1}
+SMOKE = {
+    "size": "16x8x16",
+    "memory_size": "16x8x16",
+    "filters": 2,
+    "matrix": 16,
+    "volume": "16x8x24",
+    "patch": 8,
+    "rounds": 1,
+}
 
 
 def built(input_shape, filters, **arguments):
@@ -289,6 +300,43 @@ def arithmetic(input_shape, options):
     ]
 
 
+def stitching(_, options):
+    """What laying patches over a volume and putting them together adds to the time of the network on them.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+
+    Returns
+    -------
+    list of dict
+    """
+    side = options.patch
+    view = Patches((side,) * 3)
+    shape = _sides(options.volume)
+    image = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    model = built((side, side, side, 1), options.filters, **ABLATIONS["USegNet"])
+    starts = Tiles(shape, view.patch_shape, view.overlap).starts
+    patches = [cut_patch(image, start, view.patch_shape)[None, ..., None].copy() for start in starts]
+    turns = {
+        "stitched": partial(view.foreground, model, image),
+        "network": lambda: [model.predict_on_batch(patch) for patch in patches],
+    }
+    model.predict_on_batch(patches[0])
+    found = in_turns(turns, options.rounds)
+    ratio = statistics.median(ours / pure for ours, pure in zip(found["stitched"], found["network"]))
+    return [
+        {
+            "goal": f"{len(patches)} patches of {side} voxels a side stitched, {_size(shape)}, over the network's own "
+            f"time, <= {STITCHING_GOAL}",
+            "measured": ratio,
+            "met": ratio <= STITCHING_GOAL,
+            "explanation": f"median of {options.rounds} turns, {statistics.median(found['stitched']):.1f} against "
+            f"{statistics.median(found['network']):.1f} s; half of a patch is its neighbour's too",
+        }
+    ]
+
+
 def attention(input_shape, options):
     """What attention adds to the time of deep supervision alone.
 
@@ -399,7 +447,8 @@ def _size(input_shape):
     return " x ".join(map(str, input_shape[:3]))
 
 
-PARTS = {"pytorch": against_pytorch, "arithmetic": arithmetic, "attention": attention, "memory": memory}
+PARTS = {"pytorch": against_pytorch, "arithmetic": arithmetic, "attention": attention}
+PARTS |= {"stitching": stitching, "memory": memory}
 
 
 def main(arguments=None):
@@ -411,6 +460,8 @@ def main(arguments=None):
     parser.add_argument("--memory-size", default="80x56x88", help="the same, where memory is measured")
     parser.add_argument("--filters", type=int, default=32, help="of the first level")
     parser.add_argument("--matrix", type=int, default=4096, help="side of the matrices multiplied (%(default)s)")
+    parser.add_argument("--volume", default="155x103x176", help="that patches are laid over (%(default)s)")
+    parser.add_argument("--patch", type=int, default=64, help="side of a patch, a multiple of 8 (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--smoke", action="store_true", help="everything tiny, in seconds; no results are written")

@@ -95,6 +95,21 @@ def test_arithmetic_is_set_against_a_product_of_matrices():
     assert "matrices of 8 x 8 in float32" in goal["explanation"]
 
 
+def test_stitching_is_set_against_the_network_on_the_same_patches(monkeypatch):
+    calls = []
+
+    def predict(patches):
+        calls.append(patches.shape)
+        return np.ones((*patches.shape[:-1], 2), np.float32)
+
+    monkeypatch.setattr(usegnet, "built", lambda *_, **__: SimpleNamespace(predict_on_batch=predict))
+    options = SimpleNamespace(filters=1, volume="8x8x12", patch=8, rounds=2)
+    (goal,) = usegnet.stitching(None, options)
+    assert goal["goal"] == "2 patches of 8 voxels a side stitched, 8 x 8 x 12, over the network's own time, <= 1.2"
+    assert goal["met"] == (goal["measured"] <= 1.2)
+    assert calls == [(1, 8, 8, 8, 1)] * (1 + 2 * (2 + 2))
+
+
 def test_memory_is_of_processes_of_their_own_less_their_start(stand_ins, tmp_path):
     assert usegnet.main(["--parts", "memory", "--memory-size", "16x8x8", "--filters", "4", "--threads", "1"]) == 0
     goals = {goal["goal"]: goal for goal in json.loads((tmp_path / "usegnet.json").read_text())["goals"]}
