@@ -195,7 +195,7 @@ def figure_command(script, draw, arguments=None, more=None):
         options.save = options.out / "figures"
     try:
         for path in draw(options):
-            print(f"figure: {path}", flush=True)
+            print(f"written: {path}", flush=True)
     except (ValueError, OSError) as error:
         print(f"{PAPER}.{script}: {error}", file=sys.stderr)
         return 1

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small_heads import small_network
 from small_hearts import train_without_graphs
 
-from experiments.yang2020 import figure8, figure9, figures4_5, protocol, table1, table2, whole_heart
+from experiments.yang2020 import figure8, figure9, figures4_5, full_size, protocol, table1, table2, whole_heart
 from hcreg import models
 from hcreg.datasets import VolumeFolder
 from hcreg.files import read_rows
@@ -99,6 +100,34 @@ def test_figures_are_drawn_from_the_runs(smoke, tmp_path, capsys):
         "figure8_USegNet-DS-HAS-Ctx.png",
         "figure9_USegNet-DS-HAS-Ctx.png",
     }
+
+
+def test_volumes_of_full_size_come_out_on_the_voxels_of_their_files(smoke, tmp_path, capsys):
+    small = ["--shape", "96", "64", "112", "--volumes", "1", "--filters", "2"]
+    name = PAPER_TABLE1[-2]
+    assert full_size.main(["report", "--out", str(smoke), "--save", str(tmp_path), "--rows", name, *small]) == 0
+    trained, untrained = read_rows(tmp_path / "full_size.csv", text=("row", "subject_id", "shape", "failure"))
+    assert (trained["row"], untrained["row"]) == (name, full_size.UNTRAINED)
+    assert trained["shape"] == untrained["shape"] == "96 x 64 x 112"
+    assert trained["volume_true_ml"] == untrained["volume_true_ml"] > 0
+    assert trained["seconds"] > 0
+    assert "written: " in capsys.readouterr().out
+
+
+def test_networks_see_voxels_of_the_size_they_were_trained_on():
+    assert full_size._trained_on(HeadPreparation(scale=0.5), (1.2,) * 3) == HeadPreparation(scale=None, spacing_mm=2.4)
+    by_size = HeadPreparation(scale=None, size=(16, 16, 8))
+    assert full_size._trained_on(by_size, (1.2,) * 3) is by_size
+
+
+def test_a_label_map_on_other_voxels_is_refused(smoke):
+    record = VolumeFolder(smoke / "data")[0]
+
+    def moved(path):
+        return replace(record.label_map(), path="unwritten", affine=np.eye(4))
+
+    with pytest.raises(AssertionError, match="is not on its voxels"):
+        full_size.measured("a row", record, moved)
 
 
 def test_chosen_volumes_are_the_best_the_median_and_the_worst():
