@@ -38,6 +38,7 @@ def fit(
     patience=90,
     target_scale_px=1.0,
     shown=None,
+    background=False,
     tensorboard=False,
     progress=True,
 ):
@@ -73,6 +74,8 @@ def fit(
     shown : dict of str to (str, float), optional
         What the history shows beside the losses: Keras's name of a metric (``mae``, or ``mask_dice_score`` where there
         are several outputs) to its column and a factor. By default those of a head circumference and of a mask.
+    background : bool
+        Whether the first class of a mask is the background, which the history's Dice leaves out then.
     tensorboard : bool
         Write TensorBoard logs to ``folder/tensorboard``.
     progress : bool or str
@@ -107,7 +110,7 @@ def fit(
     rate = _learning_rate(schedule, learning_rate, epochs * training.num_batches)
     weights = _loss_weights(model, loss, loss_weights)
     optimizer = keras.optimizers.Adam(rate, beta_1=beta_1)
-    model.compile(optimizer=optimizer, loss=loss, loss_weights=weights, metrics=_metrics(model))
+    model.compile(optimizer=optimizer, loss=loss, loss_weights=weights, metrics=_metrics(model, background))
     keeper = _Keeper(folder, patience, _shown_of_a_head(target_scale_px) if shown is None else shown, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
@@ -238,10 +241,10 @@ def _loss_weights(model, loss, weights):
     return {name: float(weights.get(name, 1.0)) for name in trained}
 
 
-def _metrics(model):
+def _metrics(model, background):
     def metric_of(name):
         if name == "mask":
-            return keras.metrics.MeanMetricWrapper(dice_score, name="dice_score")
+            return keras.metrics.MeanMetricWrapper(dice_score, name="dice_score", background=background)
         return keras.metrics.MeanAbsoluteError("mae")
 
     metrics = {name: [metric_of(name)] for name in outputs_of(model)}
@@ -249,19 +252,22 @@ def _metrics(model):
 
 
 @keras.saving.register_keras_serializable(package="hcreg")  # or a trained model's .keras file could not be read
-def dice_score(y_true, y_pred):
+def dice_score(y_true, y_pred, background=False):
     """Dice of each image's masks after a threshold at 0.5, for Keras to average over an epoch.
 
     Parameters
     ----------
     y_true, y_pred : tensor of shape (batch, height, width, [slices,] classes), in [0, 1]
+    background : bool
+        Whether the first class is the background, which does not count.
 
     Returns
     -------
     tensor of shape (batch,), in [0, 1]
         One is best; two empty masks agree. The mean over the classes.
     """
-    inside, found = (keras.ops.cast(mask > 0.5, "float32") for mask in (y_true, y_pred))
+    first = 1 if background else 0
+    inside, found = (keras.ops.cast(mask[..., first:] > 0.5, "float32") for mask in (y_true, y_pred))
     pixels = tuple(range(1, len(inside.shape) - 1))
     total = keras.ops.sum(inside, pixels) + keras.ops.sum(found, pixels)
     both_empty = keras.ops.cast(total == 0, "float32")

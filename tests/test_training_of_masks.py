@@ -178,6 +178,8 @@ def test_dice_of_an_image_by_hand():
     assert found == pytest.approx([2 * 2 / 6, 0.0, 0.0, 1.0])
     classes = np.concatenate([true, np.ones_like(true)], -1), np.concatenate([pred, np.ones_like(pred)], -1)
     assert keras.ops.convert_to_numpy(training.dice_score(*classes)) == pytest.approx((found + 1) / 2)
+    after_background = [mask[..., ::-1] for mask in classes]
+    assert keras.ops.convert_to_numpy(training.dice_score(*after_background, background=True)) == pytest.approx(found)
 
 
 def test_dice_of_a_volume_is_over_all_its_voxels():

@@ -81,6 +81,7 @@ def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
         epochs=recipe.epochs,
         patience=recipe.patience,
         shown=recipe.shown,
+        background=True,
         tensorboard=tensorboard,
         progress=f"{recipe.name}, {folder.name}" if progress else False,
     )

@@ -291,6 +291,7 @@ def _fit(recipe, model, cache, parts, folder, seed, shown, level=""):
         epochs=recipe.epochs,
         patience=recipe.patience,
         shown=recipe.shown,
+        background=True,
         tensorboard=shown["tensorboard"],
         progress=f"{recipe.name}{level}, {folder.name}" if shown["progress"] else False,
     )
