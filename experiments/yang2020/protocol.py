@@ -17,14 +17,16 @@ from hcreg.tables.head_volumes import HeadLayout, report_heads, run_heads
 PAPER = "yang2020"
 FOLDER = "yang2020"  # one folder of runs for both tables
 SEEDS = [0, 1, 2]
-# 20 heads of three scans. Half the paper's field of view in voxels of 1.2 mm, which its scale of 0.4 makes 48 x 32 x 56
-DRAWN_SHAPE, NUM_DRAWN = (120, 80, 140), 60
+SIZES = (0.7, 0.1, 0.2)  # shares of training, validation and test
+# 60 heads of three scans. The paper's field of view in voxels of 1.2 mm, which its scale of 0.4 makes 48 x 32 x 56
+DRAWN_SHAPE, NUM_DRAWN = (120, 80, 140), 180
 SMOKE_SHAPE, NUM_SMOKE = (48, 40, 56), 12
 # ACDC's stacks: whole heart against background. Slices 5 to 10 mm apart become 16, pixels some 4 mm
 HEART = HeadPreparation(scale=None, size=(80, 80, 16))
 
-# The paper: the whole volume, Adam 1e-5 with beta1 0.5, batch of 1, 30 epochs a level, initial weights of sigma 0.001.
-# So few volumes and so small a network, a quarter of the paper's filters, need larger steps to get anywhere.
+# The paper: the whole volume, Adam 1e-5 with beta1 0.5, batch of 1, 30 epochs a level, initial weights of sigma 0.001,
+# augmentation. A quarter of its filters and 882 steps on a CPU need larger ones, and in so few augmentation holds up more
+# than it helps: after 504 steps a validation Dice of 0.879 with it, 0.905 without.
 BASE = HeadRecipe(
     "USegNet-DS-HAS",
     models.usegnet,
@@ -33,8 +35,9 @@ BASE = HeadRecipe(
     learning_rate=1e-3,
     beta_1=0.5,
     schedule="cosine",
-    epochs=30,
-    patience=30,
+    epochs=7,
+    patience=7,
+    augmentation="none",
 )
 ONE_OUTPUT = losses.deep_supervision(weights=(1.0,))
 
@@ -152,7 +155,7 @@ def head_table(script, recipes, *, smoke_recipes, arguments=None):
     return tables.main(
         f"{PAPER}.{script}",
         recipes,
-        partial(repeated_split, num_seeds=len(SEEDS)),
+        partial(repeated_split, num_seeds=len(SEEDS), sizes=SIZES),
         default_folds=SEEDS,
         read_dataset=read_dataset,
         smoke_recipes=smoke_recipes,
