@@ -25,8 +25,8 @@ SMOKE_SHAPE, NUM_SMOKE = (48, 40, 56), 12
 HEART = HeadPreparation(scale=None, size=(80, 80, 16))
 
 # The paper: the whole volume, Adam 1e-5 with beta1 0.5, batch of 1, 30 epochs a level, initial weights of sigma 0.001,
-# augmentation. A quarter of its filters and 882 steps on a CPU need larger ones, and in so few augmentation holds up more
-# than it helps: after 504 steps a validation Dice of 0.879 with it, 0.905 without.
+# augmentation. A quarter of its filters and 882 steps on a CPU need larger ones, and in so few augmentation holds up
+# more than it helps: after 504 steps a validation Dice of 0.879 with it, 0.905 without.
 BASE = HeadRecipe(
     "USegNet-DS-HAS",
     models.usegnet,
