@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hcreg.files import read_rows
+from hcreg.preprocessing.nifti import read_volume
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -55,9 +56,23 @@ def test_example_of_cardiac_volumes_measures_every_test_stack(tmp_path, monkeypa
     assert printed == names["split"]["test"]
 
 
+def test_example_of_whole_heads_segments_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    code = python_blocks()[3]
+    assert '"filters": 4' in code
+    code = code.replace('"filters": 4', '"filters": 1, "skip_attention": (), "upsample_attention": ()')
+    exec(code.replace("epochs=2", "epochs=1"), names)
+    printed = re.findall(r"^(\S+): \d+ ml, reference \d+ ml$", capsys.readouterr().out, re.MULTILINE)
+    assert printed == names["split"]["test"]
+    written = read_volume("head001_scan1_head.nii.gz")
+    assert written.array.shape == names["heads"][0].image().array.shape
+    assert np.array_equal(written.array, names["found"].array)
+
+
 def test_explanation_example_explains_an_image(trained_run, capsys):
     record, names = trained_run["dataset"][0], {}
-    code = python_blocks()[3]
+    code = python_blocks()[4]
     assert '"image.png"' in code
     assert '"runs/hc18"' in code
     code = code.replace('"image.png"', repr(str(record.image_path))).replace(
@@ -70,7 +85,7 @@ def test_explanation_example_explains_an_image(trained_run, capsys):
 
 def test_example_of_the_heatmap_loss_trains_and_predicts():
     names = {}
-    exec(python_blocks()[4].replace("64", "16"), names)
+    exec(python_blocks()[5].replace("64", "16"), names)
     assert names["probabilities"].shape == (16, 4)
     assert np.allclose(names["probabilities"].sum(axis=1), 1, atol=1e-5)
 

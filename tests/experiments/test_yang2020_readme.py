@@ -1,0 +1,81 @@
+"""The tables in the README of yang2020 are those of the committed results, which their predictions give again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.yang2020 import figure9, protocol, table1, table2
+from hcreg.files import read_rows
+
+YANG2020 = Path(protocol.__file__).parent
+README = (YANG2020 / "README.rst").read_text(encoding="utf-8")
+RESULTS = YANG2020 / "results"
+TABLES = [("heads", "table1"), ("heads", "table2"), ("hearts", "table1"), ("hearts", "table2")]
+COLUMNS = [
+    *(("dice", 4, 7), ("dice_sd", 4, 7), ("dice_fold_sd", 4, 7), ("conformity", 4, 8), ("jaccard", 4, 7)),
+    *(("adb_mm", 2, 6), ("hdb_mm", 2, 7), ("bias_ml", 1, 7), ("pearson_r", 4, 8), ("seconds", 2, 6)),
+]
+
+
+def line_of(row):
+    """A row as the README prints it."""
+    cells = [
+        (f"{row[name]:.{digits}f}" if row[name] == row[name] else "-").rjust(width) for name, digits, width in COLUMNS
+    ]
+    return row["row"].ljust(26) + "".join(cells)
+
+
+def folds_of(folder):
+    """The seeds that were run of a data set."""
+    runs = next((RESULTS / folder / "runs").glob("*"))
+    return sorted(int(path.name.removeprefix("fold_")) for path in runs.glob("fold_*"))
+
+
+@pytest.mark.parametrize(("folder", "table"), TABLES)
+def test_printed_tables_are_the_committed_ones(folder, table):
+    lines = [line.strip() for line in README.splitlines()]
+    rows = read_rows(RESULTS / folder / f"{table}.csv", text=("row",))
+    assert len(rows) == 1 + len(getattr(protocol, table.upper()))
+    for row in rows:
+        assert line_of(row) in lines
+
+
+@pytest.mark.parametrize(("folder", "table"), TABLES)
+def test_committed_tables_are_those_of_the_committed_predictions(folder, table, tmp_path):
+    script = {"table1": table1, "table2": table2}[table]
+    seeds = [str(seed) for seed in folds_of(folder)]
+    arguments = ["--out", str(RESULTS / folder / "runs"), "--folds", *seeds, "--save", str(tmp_path)]
+    assert script.main(["report", *arguments]) == 0
+    for name in (f"{table}.csv", f"{table}_comparisons.csv"):
+        text = ("row", "other_row")
+        found, kept = (read_rows(path / name, text=text) for path in (tmp_path, RESULTS / folder))
+        assert [row.keys() for row in found] == [row.keys() for row in kept]
+        for row, other in zip(found, kept, strict=True):
+            for key in row:
+                if isinstance(row[key], str):
+                    assert row[key] == other[key]
+                else:
+                    assert row[key] == pytest.approx(other[key], rel=1e-9, nan_ok=True)
+
+
+def test_every_seed_of_a_data_set_has_one_split():
+    for folder in ("heads", "hearts"):
+        splits = {path.read_text() for path in (RESULTS / folder / "runs").glob("*/fold_*/split.csv")}
+        assert len(splits) == 1
+        rows = read_rows(next((RESULTS / folder / "runs").glob("*/fold_*/split.csv")), text=("subject_id", "part"))
+        patients = {}
+        for row in rows:
+            patients.setdefault(row["subject_id"].split("_")[0], set()).add(row["part"])
+        assert all(len(parts) == 1 for parts in patients.values())
+
+
+def test_reproducibility_is_that_of_the_committed_predictions(tmp_path):
+    kept = read_rows(RESULTS / "heads" / "figures" / "figure9.csv", text=("row",))
+    rows = [line["row"] for line in kept]
+    runs = str(RESULTS / "heads" / "runs")
+    assert figure9.main(["report", "--out", runs, "--rows", *rows, "--save", str(tmp_path)]) == 0
+    for found, line in zip(read_rows(tmp_path / "figure9.csv", text=("row",)), kept, strict=True):
+        assert found["pred_sd_ml"] == pytest.approx(line["pred_sd_ml"])
+        assert f"{line['pred_sd_ml']:.1f} ml" in README
+    assert np.isfinite([line["true_sd_ml"] for line in kept]).all()
