@@ -20,7 +20,7 @@ SEEDS = [0, 1, 2]
 SIZES = (0.7, 0.1, 0.2)  # shares of training, validation and test
 # 60 heads of three scans. The paper's field of view in voxels of 1.2 mm, which its scale of 0.4 makes 48 x 32 x 56
 DRAWN_SHAPE, NUM_DRAWN = (120, 80, 140), 180
-SMOKE_SHAPE, NUM_SMOKE = (48, 40, 56), 12
+SMOKE_SHAPE, NUM_SMOKE = (48, 40, 56), 18
 # ACDC's stacks: whole heart against background. Slices 5 to 10 mm apart become 16, pixels some 4 mm
 HEART = HeadPreparation(scale=None, size=(80, 80, 16))
 
