@@ -12,7 +12,7 @@ from hcreg.files import read_rows
 YANG2020 = Path(protocol.__file__).parent
 README = (YANG2020 / "README.rst").read_text(encoding="utf-8")
 RESULTS = YANG2020 / "results"
-DATA = ["heads"]
+DATA = ["heads", "hearts"]
 TABLES = [(folder, table) for folder in DATA for table in ("table1", "table2")]
 COLUMNS = [
     *(("dice", 4, 7), ("dice_sd", 4, 7), ("dice_fold_sd", 4, 7), ("conformity", 4, 8), ("jaccard", 4, 7)),
