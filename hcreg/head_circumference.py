@@ -14,7 +14,7 @@ from hcreg.datasets import splits, synthetic
 from hcreg.datasets.batches import Batches
 from hcreg.files import write_rows
 from hcreg.preprocessing.frames import REFERENCE_SHAPE
-from hcreg.recipe_arguments import described_builder, described_loss
+from hcreg.recipe_arguments import described_builder, described_loss, training_arguments
 
 # name -> spatial transform, grey-value transforms
 AUGMENTATIONS = {
@@ -162,12 +162,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
             batches,
             validation.arrays(),
             folder,
-            loss=recipe.loss,
-            loss_weights=recipe.loss_weights or None,
-            learning_rate=recipe.learning_rate,
-            schedule=recipe.schedule,
-            epochs=recipe.epochs,
-            patience=recipe.patience,
+            **training_arguments(recipe),
             target_scale_px=scale_px,
             tensorboard=tensorboard,
             progress=f"{recipe.name}, fold {fold}" if progress else False,

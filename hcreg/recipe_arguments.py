@@ -39,3 +39,18 @@ def described_builder(build, build_arguments):
     if kept.get("weights") not in (None, "imagenet"):
         kept["weights"] = Path(kept["weights"]).name
     return {"builder": build.__name__, "build_arguments": kept}
+
+
+def training_arguments(recipe):
+    """How a row is trained, whatever it is of: arguments of `hcreg.training.fit` that all recipes have.
+
+    Parameters
+    ----------
+    recipe : Recipe, StackRecipe, SliceRecipe or HeadRecipe
+
+    Returns
+    -------
+    dict
+    """
+    names = ("loss", "learning_rate", "schedule", "epochs", "patience")
+    return {name: getattr(recipe, name) for name in names} | {"loss_weights": recipe.loss_weights or None}

@@ -12,6 +12,7 @@ from hcreg.datasets.volume_cache import VolumeCache
 from hcreg.files import read_rows, written_whole
 from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
 from hcreg.progress import progress_bar
+from hcreg.recipe_arguments import training_arguments
 
 
 def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
@@ -74,12 +75,7 @@ def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
         recipe.batches(cache, parts["training"], scale, seed, training=True),
         recipe.batches(cache, parts["validation"], scale, seed).arrays(),
         folder,
-        loss=recipe.loss,
-        loss_weights=recipe.loss_weights or None,
-        learning_rate=recipe.learning_rate,
-        schedule=recipe.schedule,
-        epochs=recipe.epochs,
-        patience=recipe.patience,
+        **training_arguments(recipe),
         shown=recipe.shown,
         background=True,
         tensorboard=tensorboard,

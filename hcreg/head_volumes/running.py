@@ -15,6 +15,7 @@ from hcreg.head_volumes.segmenting import segment
 from hcreg.head_volumes.views import VIEWS
 from hcreg.models import AutoContext
 from hcreg.progress import progress_bar
+from hcreg.recipe_arguments import training_arguments
 
 FIRST_LEVEL = "level_1"  # folder of an Auto-Context's first level within its run's
 _SECOND_SEED = 500_000  # added to the first level's, beyond any fold's
@@ -283,13 +284,8 @@ def _fit(recipe, model, cache, parts, folder, seed, shown, level=""):
         recipe.batches(cache, parts["training"], model, seed, training=True),
         recipe.batches(cache, parts["validation"], model, seed).arrays(),
         folder,
-        loss=recipe.loss,
-        loss_weights=recipe.loss_weights or None,
-        learning_rate=recipe.learning_rate,
-        schedule=recipe.schedule,
+        **training_arguments(recipe),
         beta_1=recipe.beta_1,
-        epochs=recipe.epochs,
-        patience=recipe.patience,
         shown=recipe.shown,
         background=True,
         tensorboard=shown["tensorboard"],

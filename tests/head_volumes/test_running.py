@@ -52,6 +52,17 @@ def test_rows_are_the_test_part_measured_at_full_resolution(whole_run):
         assert row["fold"] == 1
 
 
+def test_the_history_shows_the_dice_of_the_head_alone(whole_run):
+    history = read_rows(whole_run["folder"] / "history.csv")
+    best = min(history, key=lambda row: row["val_loss"])
+    cache, model = whole_run["cache"], load_network(whole_run["recipe"], whole_run["folder"])
+    found = []
+    for index in cache.index_of(whole_run["split"]["validation"]):
+        foreground = whole_run["recipe"].view.foreground(model, cache.padded(index, "image"))
+        found.append(metrics.dice_score(cache.padded(index, "labels"), foreground > 0.5))
+    assert best["val_dice_score"] == pytest.approx(np.mean(found), abs=2e-3)
+
+
 def test_run_folder_holds_record_history_and_both_predictions(whole_run):
     record = json.loads((whole_run["folder"] / "run.json").read_text())
     assert (record["status"], record["epochs_run"]) == ("finished", 2)
