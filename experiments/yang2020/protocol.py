@@ -72,6 +72,9 @@ BY_SLICES = replace(
 )
 WITHOUT_SKIPS = replace(PLAIN, name="3D-DeconvNet", build=models.deconvnet_3d, build_arguments={"filters": 8})
 CONTEXT = replace(BASE, name="USegNet-DS-HAS-Ctx", context=True, first_of=BASE.name)
+# the same two networks with more heads and seven times the steps of a level, tested on the same heads
+NUM_LONGER, LONGER_EPOCHS = 600, 11
+LONGER = [replace(row, epochs=LONGER_EPOCHS, patience=LONGER_EPOCHS) for row in (BASE, CONTEXT)]
 
 TABLE1 = [
     BY_PATCHES,
@@ -90,7 +93,7 @@ TABLE2 = [
 ]
 
 
-def draw_heads(root, seed, smoke=False):
+def draw_heads(root, seed, smoke=False, num_volumes=NUM_DRAWN):
     """Write the synthetic heads that a table without ``--data`` is of.
 
     Parameters
@@ -99,9 +102,33 @@ def draw_heads(root, seed, smoke=False):
     seed : int
     smoke : bool
         A few, and small.
+    num_volumes : int
+        If they are not for a smoke run. More are the same and others.
     """
-    shape, num_volumes = (SMOKE_SHAPE, NUM_SMOKE) if smoke else (DRAWN_SHAPE, NUM_DRAWN)
+    shape, num_volumes = (SMOKE_SHAPE, NUM_SMOKE) if smoke else (DRAWN_SHAPE, num_volumes)
     synthetic.fetal_head_3d(root, num_volumes, seed, shape=shape)
+
+
+def split_of_more(dataset, num_seeds=len(SEEDS), seed=0, sizes=SIZES):
+    """The tables' own split, every further volume added to its training part.
+
+    Parameters
+    ----------
+    dataset : sequence of records
+        The tables' volumes first.
+    num_seeds, seed : int
+    sizes : tuple of three float
+
+    Returns
+    -------
+    list of dict
+        See `hcreg.head_volumes.repeated_split`.
+    """
+    records = list(dataset)
+    tables_own, further = records[:NUM_DRAWN], records[NUM_DRAWN:]
+    split = repeated_split(tables_own, num_seeds=num_seeds, seed=seed, sizes=sizes)
+    added = [record.subject_id for record in further]
+    return [{**parts, "training": [*parts["training"], *added]} for parts in split]
 
 
 class Hearts(WholeHeart):
@@ -135,31 +162,47 @@ def read_dataset(root):
     return dataset
 
 
-def head_table(script, recipes, *, smoke_recipes, arguments=None):
+def head_table(
+    script,
+    recipes,
+    *,
+    smoke_recipes,
+    arguments=None,
+    folder=FOLDER,
+    draw=draw_heads,
+    splits_of=partial(repeated_split, num_seeds=len(SEEDS), sizes=SIZES),
+    seeds=SEEDS,
+):
     """Run the command line of one of the paper's tables.
 
     Parameters
     ----------
     script : str
-        "table1" or "table2".
+        "table1", "table2" or "longer".
     recipes : list of HeadRecipe
     smoke_recipes : list of str
         Rows of ``--smoke``.
     arguments : list of str, optional
+    folder : str
+        Name of the folder of runs.
+    draw, splits_of : callable
+        As `draw_heads` and `hcreg.head_volumes.repeated_split`.
+    seeds : list of int
+        Those of a call without ``--folds``.
 
     Returns
     -------
     int
     """
-    layout = HeadLayout(draw=draw_heads)
+    layout = HeadLayout(draw=draw)
     return tables.main(
         f"{PAPER}.{script}",
         recipes,
-        partial(repeated_split, num_seeds=len(SEEDS), sizes=SIZES),
-        default_folds=SEEDS,
+        splits_of,
+        default_folds=seeds,
         read_dataset=read_dataset,
         smoke_recipes=smoke_recipes,
-        folder=FOLDER,
+        folder=folder,
         layout=layout,
         arguments=arguments,
         run=partial(run_heads, layout),

@@ -145,3 +145,24 @@ def test_unknown_rows_and_folders_without_runs_are_named(tmp_path, capsys):
     assert "USegNet-DS-HAS-Ctx fold 0 (not run)" in capsys.readouterr().err
     assert table2.main(["report", "--out", str(tmp_path), "--folds", "0"]) == 1
     assert "lacks 8 run(s)" in capsys.readouterr().err
+
+
+def test_more_heads_are_trained_on_and_the_tables_own_tested():
+    records = [
+        SimpleNamespace(subject_id=f"head{head:03}_scan{scan}", subject=f"head{head:03}")
+        for head in range(1, 201)
+        for scan in (1, 2, 3)
+    ]
+    (own,) = protocol.repeated_split(records[: protocol.NUM_DRAWN], num_seeds=1, sizes=protocol.SIZES)
+    (more,) = protocol.split_of_more(records, num_seeds=1)
+    assert {part: more[part] for part in ("validation", "test")} == {
+        part: own[part] for part in ("validation", "test")
+    }
+    assert more["training"][: len(own["training"])] == own["training"]
+    assert set(more["training"][len(own["training"]) :]) == {record.subject_id for record in records[180:]}
+    assert len(more["training"]) == 126 + 420
+
+
+def test_longer_runs_differ_from_the_tables_by_their_epochs_only():
+    for longer, row in zip(protocol.LONGER, protocol.TABLE1[-2:], strict=True):
+        assert replace(longer, epochs=row.epochs, patience=row.patience) == row
