@@ -11,6 +11,7 @@ from hcreg.models.backbone_unet import backbone_unet
 from hcreg.models.cnn import cnn_1m, cnn_263k
 from hcreg.models.cnn_classifier import cnn_classifier
 from hcreg.models.deconvnet_3d import deconvnet_3d
+from hcreg.models.direct_hc import direct_hc, direct_hc_ensemble
 from hcreg.models.mask_output import with_ellipse
 from hcreg.models.resnet50 import resnet50_regressor
 from hcreg.models.unet import unet
@@ -34,6 +35,8 @@ __all__ = [
     "cnn_263k",
     "cnn_classifier",
     "deconvnet_3d",
+    "direct_hc",
+    "direct_hc_ensemble",
     "resnet50_regressor",
     "unet",
     "unet3d",

@@ -76,6 +76,22 @@ def mask_output(features, classes, head, kernel_size, activation="sigmoid"):
     Arguments are not checked here: `check_output` does that before the network is built.
     """
     logits = keras.layers.Conv2D(classes, kernel_size, padding="same", name="mask_logits")(features)
+    return mask_from_logits(logits, head, activation)
+
+
+def mask_from_logits(logits, head, activation):
+    """The mask of given logits, and its circumference on request; see `mask_output`.
+
+    Parameters
+    ----------
+    logits : tensor (batch, height, width, classes)
+    head, activation
+        As in `mask_output`.
+
+    Returns
+    -------
+    tensor, or dict of tensors
+    """
     mask = keras.layers.Activation(activation, dtype="float32", name="mask")(logits)
     if head == "mask":
         return mask

@@ -1,0 +1,151 @@
+"""Direct regression runs from images to the network that comes along; the annotation's error is told from the network's."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from small_hearts import train_without_graphs
+
+from experiments.direct_regression import final_model, label_noise, train
+from hcreg.datasets import HC18
+from hcreg.files import read_json, read_rows
+from hcreg.measurement import TrainedRegressor
+
+TEXT = ("row", "other_row")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Smoke runs of two rows on two folds, reported, and the preset made of the first row's."""
+    folder = tmp_path_factory.mktemp("direct_regression")
+    with pytest.MonkeyPatch.context() as patch:
+        train_without_graphs(patch)
+        small = {"filters": (2, 4)}
+        rows = [
+            replace(row, build_arguments={**row.build_arguments, **small}) for row in (train.DIRECT, train.MASK_ONLY)
+        ]
+        patch.setattr(train, "ROWS", rows)
+        common = ["--smoke", "--out", str(folder), "--folds", "0", "1", "--rows", *(row.name for row in rows)]
+        assert train.main(["run", *common]) == 0
+        assert train.main(["report", *common, "--save", str(folder / "results")]) == 0
+    preset = ["write", "--out", str(folder), "--folds", "0", "1", "--save", str(folder / "preset")]
+    assert final_model.main(preset) == 0
+    return folder
+
+
+def test_rows_differ_by_what_they_are_trained_on():
+    direct, hc_only, mask_only, papers = train.ROWS
+    assert set(direct.loss) == {"mask", "hc_fraction"}
+    assert set(hc_only.loss) == {"hc_fraction"}
+    same = {"loss": direct.loss, "loss_weights": direct.loss_weights, "name": direct.name}
+    assert replace(hc_only, **same) == direct
+    assert replace(mask_only, **same, build_arguments={}) == direct
+    assert mask_only.build_arguments == {"head": "mask"}
+    assert papers.name == "cnn_1m_mae"
+
+
+def test_the_papers_runs_are_the_committed_ones_on_all_folds(tmp_path):
+    train.adopt_papers_runs(train.ROWS, train.FOLDS, tmp_path)
+    copied = read_rows(tmp_path / "cnn_1m_mae" / "fold_4" / "predictions.csv")
+    assert copied == read_rows(train.PAPERS_RUNS / "cnn_1m_mae" / "fold_4" / "predictions.csv")
+    assert len(list(tmp_path.glob("*/fold_*"))) == 5
+    train.adopt_papers_runs(train.ROWS[:1], train.FOLDS, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_report_has_the_table_the_trimesters_and_the_pictures(folder):
+    constant, direct, mask_only = read_rows(folder / "results" / "train.csv", text=TEXT)
+    assert (direct["row"], mask_only["row"]) == ("direct", "direct_mask_only")
+    assert direct["num_subjects"] == constant["num_subjects"] > 4
+    lines = read_rows(folder / "results" / "train_by_trimester.csv", text=TEXT)
+    of_direct = [line for line in lines if line["row"].startswith("direct, trimester ")]
+    assert sum(line["num_subjects"] for line in of_direct) == direct["num_subjects"]
+    assert {path.stem for path in (folder / "results" / "figures").glob("*_direct.png")} == {
+        "bland_altman_direct",
+        "error_by_trimester_direct",
+        "residuals_direct",
+    }
+
+
+def test_the_preset_measures_with_the_mean_of_both_folds_and_is_calibrated_out_of_fold(folder):
+    regressor = TrainedRegressor(folder / "preset")
+    assert regressor.segments
+    assert regressor.model.count_params() == 2 * TrainedRegressor(folder / "direct" / "fold_0").model.count_params()
+    record = HC18(folder / "data")[0]
+    logits = []
+    for run in ("direct/fold_0", "direct/fold_1", "preset"):
+        member = TrainedRegressor(folder / run)
+        prepared = member.prepared_or_error(record.image_path, record.pixel_size_mm)
+        mask = np.asarray(member.model(prepared.inputs)["mask"]).clip(1e-6, 1 - 1e-6)
+        logits.append(np.log(mask / (1 - mask)))
+    np.testing.assert_allclose(logits[2], (logits[0] + logits[1]) / 2, atol=5e-2)  # weights of half precision
+    predictions = [row for fold in (0, 1) for row in read_rows(folder / "direct" / f"fold_{fold}" / "predictions.csv")]
+    assert len(regressor.scores_px) == len(predictions)
+    out_of_fold = read_json(folder / "preset" / "run.json")["out_of_fold"]
+    errors = [abs(row["y_pred_mm"] - row["y_true_mm"]) for row in predictions]
+    assert out_of_fold["mae_mm"] == pytest.approx(np.mean(errors))
+
+
+def test_kernels_are_halved_and_nothing_else(folder):
+    kinds = {}
+    with h5py.File(folder / "preset" / "checkpoint.weights.h5") as file:
+        file.visititems(
+            lambda name, item: (
+                kinds.setdefault(item.ndim > 1, set()).add(str(item.dtype)) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    assert kinds == {True: {"float16"}, False: {"float32"}}
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    path = tmp_path / "large.h5"
+    with h5py.File(path, "w") as file:
+        file["kernel"] = np.full((2, 2), 1e6, np.float32)
+    with pytest.raises(ValueError, match="kernel has weights beyond 65504"):
+        final_model.halved(path.read_bytes())
+
+
+def test_folds_that_are_missing_are_named(folder, capsys):
+    assert final_model.main(["write", "--out", str(folder), "--save", str(folder / "none")]) == 1
+    assert "lacks 3 run(s): direct fold 2 (not run)" in capsys.readouterr().err
+    assert label_noise.main(["report", "--out", str(folder), "--rows", "direct"]) == 1
+    assert "direct_regression.label_noise: " in capsys.readouterr().err
+
+
+def test_errors_within_examinations_are_split_by_hand():
+    # examination a: annotation 100, 104, prediction 101, 103; deviations -2, 2 and -1, 1. b has one image.
+    found = label_noise.error_parts(["a", "a", "b"], [100, 104, 50], [101, 103, 80])
+    assert (found.num_examinations, found.num_degrees) == (1, 1)
+    assert found.true_variance == 4.0  # 2 + 2
+    assert found.annotation_variance == 4.0  # 8 - 4
+    assert found.prediction_variance == -2.0  # 2 - 4
+    with pytest.raises(ValueError, match="No examination has two images"):
+        label_noise.error_parts(["a", "b"], [1, 2], [1, 2])
+
+
+def test_errors_of_known_size_are_found_again_whatever_the_heads(folder):
+    rng = np.random.default_rng(0)
+    examinations = np.repeat(np.arange(20_000), rng.integers(1, 5, 20_000))
+    true = rng.normal(200, 50, 20_000)[examinations] + rng.normal(0, 5, len(examinations))
+    annotated, predicted = true + rng.normal(0, 2, true.shape), true + 3 + rng.normal(0, 1, true.shape)
+    found = label_noise.error_parts(examinations, annotated, predicted)
+    assert found.true_variance == pytest.approx(25, rel=0.03)
+    assert found.annotation_variance == pytest.approx(4, rel=0.08)
+    assert found.prediction_variance == pytest.approx(1, rel=0.2)
+    assert found.annotation_share == pytest.approx(0.8, abs=0.04)
+
+
+def test_a_report_of_label_noise_has_intervals_about_its_numbers():
+    rng = np.random.default_rng(1)
+    rows = [
+        {"examination_id": f"{number:03d}", "y_true_mm": mm + rng.normal(0, 2), "y_pred_mm": mm + rng.normal(0, 1)}
+        for number in range(60)
+        for mm in rng.normal(200, 5, 3)
+    ]
+    unmeasured = {"examination_id": "000", "y_true_mm": 200.0, "y_pred_mm": float("nan")}
+    line = label_noise.line_of("row", [*rows, unmeasured], num_resamples=200)
+    assert line["num_degrees"] == 120
+    for name in ("true_sd_mm", "annotation_sd_mm", "prediction_sd_mm", "annotation_share"):
+        assert line[f"{name}_low"] < line[name] < line[f"{name}_high"]
+    assert line["annotation_sd_mm_low"] < 2 < line["annotation_sd_mm_high"]
