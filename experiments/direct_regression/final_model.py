@@ -2,9 +2,9 @@
 
 python -m experiments.direct_regression.final_model write --save hcreg/presets/hc18_direct
 
-Written are the weights in half precision, a run record that `hcreg.measurement.TrainedRegressor` reads, and the
-predictions that calibrate its intervals: those of each image by the one network that has not seen it. A mean of five is at
-least as near as one of them, so the intervals are rather too wide than too narrow.
+Written are the weights in half precision, a run record that `hcreg.measurement.TrainedRegressor` reads, the model card,
+and the predictions that calibrate the intervals: those of each image by the one network that has not seen it. A mean of
+five should be no farther off than one of them, so the intervals are rather too wide than too narrow.
 """
 
 import argparse
@@ -15,12 +15,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from experiments.direct_regression.model_card import card
 from experiments.direct_regression.train import DIRECT, FOLDER, FOLDS
 from hcreg import evaluation, fold_runs, models, runs, tables, training
 from hcreg.files import write_json, write_rows, written_whole
 from hcreg.model_state import weights_bytes
-from hcreg.tables import views
-from hcreg.tables.comparing import aligned
 
 NAME = "hc18_direct"
 CARD_FILE = "MODEL_CARD.rst"
@@ -29,29 +28,6 @@ CALIBRATION_COLUMNS = (
     *("y_true_px", "y_pred_px", "y_true_mm", "y_pred_mm", "constant_px", "constant_mm"),
     *("interval_low_mm", "interval_high_mm"),
 )
-CARD = """hc18_direct: head circumference from an ultrasound image
-=======================================================
-
-**Not a medical device.** For research; nobody's treatment may rest on it.
-
-- **What it is**: {num_members} networks ``hcreg.models.direct_hc`` side by side, {num_parameters:,} parameters together, weights in half
-  precision. Their mean logits give a mask, and the moments of the mask give the circumference, in one pass.
-- **What it takes**: one grey image with a fetal head in the standard plane for head circumference, and the size of its
-  pixels. Everything from there is ``hcreg measure IMAGE --pixel-size-mm X``.
-- **Data**: {num_images} images of {num_examinations} examinations of the training set of HC18 (van den Heuvel et al. 2018,
-  CC BY 4.0), one hospital, two kinds of scanner, annotated by one trained sonographer. Each network was trained on four
-  fifths of them, whole examinations, of which 15 % chose its epoch; seed {seed}. Made by
-  ``python -m experiments.direct_regression.final_model write``.
-- **Errors**, of each image by the one network that had not seen it nor its examination (mm; PMAE in percent)::
-
-{table}
-- **Intervals** are split-conformal, from these same errors: 90 % of images like these lie inside. The mean of all networks is
-  what measures a new image; it should miss by a little less than the table says, and was not measured on images that none
-  of them has seen.
-- **Limits**: heads in other planes, of other scanners, with more of the skull outside the picture than in HC18, and anything
-  that is not a head are measured as confidently as the rest. The annotation itself is uncertain, see
-  ``experiments/direct_regression/README.rst``. Below 14 weeks and above 40 there are few examples.
-"""
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -127,36 +103,6 @@ def write_preset(out, folds, target):
     )
     with written_whole(target / CARD_FILE) as partial:
         partial.write_text(card(rows, ensemble.count_params(), len(members), arguments["seed"]))
-
-
-def card(rows, num_parameters, num_members, seed):
-    """What the network says of itself.
-
-    Parameters
-    ----------
-    rows : list of dict
-        Of ``predictions.csv``, all folds.
-    num_parameters, num_members, seed : int
-
-    Returns
-    -------
-    str
-    """
-    parts = {"all": rows, **views.by_trimester(DIRECT, rows)}
-    lines = [["", "images", "MAE", "SD", "median", "bias", "95 %", "PMAE"]]
-    for name, part in parts.items():
-        found = evaluation.summarise(part)
-        columns = ("mae_mm", "mae_sd_mm", "median_ae_mm", "bias_mm", "p95_ae_mm", "pmae_percent")
-        label = name.removeprefix(f"{DIRECT.name}, ")
-        lines.append([label, str(found["num_subjects"]), *(f"{found[column]:.2f}" for column in columns)])
-    return CARD.format(
-        num_members=num_members,
-        num_parameters=num_parameters,
-        num_images=len(rows),
-        num_examinations=len({row["examination_id"] for row in rows}),
-        seed=seed,
-        table="\n".join(f"    {line}".rstrip() for line in aligned(lines).split("\n")) + "\n",
-    )
 
 
 def halved(content):

@@ -2,10 +2,10 @@
 
 python -m experiments.direct_regression.label_noise report
 
-Of the images of one examination, annotation and prediction differ from their means over the examination by what the head's
-section really differs, and by an error of their own. Where the two errors are independent, the covariance is the variance
-of the true differences, and what each has beyond it is its own error (Grubbs' estimator). An error that all images of an
-examination share does not show, nor one that network and annotator make alike.
+Of the images of one examination, annotation and prediction differ from their means over the examination by what the
+head's section really differs, and by an error of their own. Where the two errors are independent, the covariance is the
+variance of the true differences, and what each has beyond it is its own error (Grubbs' estimator). An error that all
+images of an examination share does not show, nor one that network and annotator make alike.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def error_parts(examinations, annotated, predicted):
         If no examination has two images.
     """
     examinations = np.asarray(examinations)
-    names, members, counts = np.unique(examinations, return_inverse=True, return_counts=True)
+    _, members, counts = np.unique(examinations, return_inverse=True, return_counts=True)
     several = counts[members] > 1
     if not several.any():
         raise ValueError("No examination has two images: what differs within one cannot be known.")
@@ -96,13 +96,15 @@ def line_of(name, rows, num_resamples=NUM_RESAMPLES, seed=0):
     Returns
     -------
     dict
-        Standard deviations in mm, the annotation's share, and their 95 % intervals.
+        Standard deviations in mm, the annotation's share, and their 95 % intervals; the mean absolute error in
+        examinations of several images and of one, which says whether the former stand for all.
     """
     rows = [row for row in rows if row["y_pred_mm"] == row["y_pred_mm"]]
     columns = [np.array([row[key] for row in rows]) for key in ("examination_id", "y_true_mm", "y_pred_mm")]
     found = error_parts(*columns)
+    names, members, counts = np.unique(columns[0], return_inverse=True, return_counts=True)
+    errors_mm, several = np.abs(columns[2] - columns[1]), counts[members] > 1
     rng = np.random.default_rng(seed)
-    names, members = np.unique(columns[0], return_inverse=True)
     of_name = [np.flatnonzero(members == number) for number in range(len(names))]
     drawn = []
     for _ in range(num_resamples):
@@ -110,7 +112,13 @@ def line_of(name, rows, num_resamples=NUM_RESAMPLES, seed=0):
         positions = np.concatenate([of_name[number] for number in chosen])
         as_drawn = np.repeat(np.arange(len(chosen)), [len(of_name[number]) for number in chosen])
         drawn.append(error_parts(as_drawn, columns[1][positions], columns[2][positions]))
-    line = {"row": name, "num_examinations": found.num_examinations, "num_degrees": found.num_degrees}
+    line = {
+        "row": name,
+        "num_examinations": found.num_examinations,
+        "num_degrees": found.num_degrees,
+        "mae_several_mm": float(errors_mm[several].mean()),
+        "mae_single_mm": float(errors_mm[~several].mean()) if not several.all() else float("nan"),
+    }
     for key, value_of in {
         "true_sd_mm": lambda parts: _root(parts.true_variance),
         "annotation_sd_mm": lambda parts: _root(parts.annotation_variance),
@@ -155,12 +163,16 @@ def main(arguments=None):
         print(f"{FOLDER}.label_noise: {error}", file=sys.stderr)
         return 1
     for line in lines:
+        shown = {
+            name: f"{line[name]:.2f} ({line[f'{name}_low']:.2f} to {line[f'{name}_high']:.2f})"
+            for name in ("annotation_sd_mm", "prediction_sd_mm")
+        }
         print(
             f"{line['row']}: {line['num_examinations']} examinations of several images; SD within one (mm): true "
-            f"{line['true_sd_mm']:.2f}, annotation's error {line['annotation_sd_mm']:.2f} "
-            f"({line['annotation_sd_mm_low']:.2f} to {line['annotation_sd_mm_high']:.2f}), prediction's "
-            f"{line['prediction_sd_mm']:.2f} ({line['prediction_sd_mm_low']:.2f} to {line['prediction_sd_mm_high']:.2f})"
-            f"; of their difference {100 * line['annotation_share']:.0f} % is the annotation's"
+            f"{line['true_sd_mm']:.2f}, annotation's error {shown['annotation_sd_mm']}, prediction's "
+            f"{shown['prediction_sd_mm']}; of their difference {100 * line['annotation_share']:.0f} % is the "
+            f"annotation's. MAE in these examinations {line['mae_several_mm']:.2f} mm, in the others "
+            f"{line['mae_single_mm']:.2f}"
         )
     if options.save is not None:
         write_rows(options.save / "label_noise.csv", lines)

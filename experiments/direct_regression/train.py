@@ -5,8 +5,8 @@ python -m experiments.direct_regression.train report
 
 One network, `hcreg.models.direct_hc`, trained on three kinds of labels: the mask and the circumference (``direct``),
 the circumference alone (``direct_hc_only``), the mask alone and measured by the ellipse fitted to its outline
-(``direct_mask_only``, the segmentation route). ``cnn_1m_mae`` are the committed runs of ``experiments/zhang2020``, on the
-same folds. ``report`` writes the table, the same by trimester, the paired tests and the figures.
+(``direct_mask_only``, the segmentation route). ``cnn_1m_mae`` are the committed runs of ``experiments/zhang2020``, on
+the same folds. ``report`` writes the table, the same by trimester, the paired tests and the figures.
 """
 
 import sys
@@ -17,7 +17,7 @@ from experiments.zhang2020.protocol import LOSSES, SMALL
 from hcreg import losses, models, plotting, tables
 from hcreg.datasets import HC18
 from hcreg.head_circumference import Recipe, grouped_folds
-from hcreg.tables import COLUMNS, Layout, report_table, views
+from hcreg.tables import Layout, report_table, views
 from hcreg.tables.saving import copy_record
 
 FOLDER = "direct_regression"

@@ -17,6 +17,7 @@ from hcreg.tables.head_volumes import HeadLayout, report_heads, run_heads
 PAPER = "yang2020"
 FOLDER = "yang2020"  # one folder of runs for both tables
 SEEDS = [0, 1, 2]
+NUM_SEEDS = len(SEEDS)
 SIZES = (0.7, 0.1, 0.2)  # shares of training, validation and test
 # 60 heads of three scans. The paper's field of view in voxels of 1.2 mm, which its scale of 0.4 makes 48 x 32 x 56
 DRAWN_SHAPE, NUM_DRAWN = (120, 80, 140), 180
@@ -93,6 +94,9 @@ TABLE2 = [
 ]
 
 
+TABLES_SPLIT = partial(repeated_split, num_seeds=NUM_SEEDS, sizes=SIZES)
+
+
 def draw_heads(root, seed, smoke=False, num_volumes=NUM_DRAWN):
     """Write the synthetic heads that a table without ``--data`` is of.
 
@@ -109,7 +113,7 @@ def draw_heads(root, seed, smoke=False, num_volumes=NUM_DRAWN):
     synthetic.fetal_head_3d(root, num_volumes, seed, shape=shape)
 
 
-def split_of_more(dataset, num_seeds=len(SEEDS), seed=0, sizes=SIZES):
+def split_of_more(dataset, num_seeds=NUM_SEEDS, seed=0, sizes=SIZES):
     """The tables' own split, every further volume added to its training part.
 
     Parameters
@@ -170,7 +174,7 @@ def head_table(
     arguments=None,
     folder=FOLDER,
     draw=draw_heads,
-    splits_of=partial(repeated_split, num_seeds=len(SEEDS), sizes=SIZES),
+    splits_of=TABLES_SPLIT,
     seeds=SEEDS,
 ):
     """Run the command line of one of the paper's tables.

@@ -1,4 +1,4 @@
-"""Direct regression runs from images to the network that comes along; the annotation's error is told from the network's."""
+"""Direct regression runs from images to the network that comes along; whose error is whose is told apart."""
 
 from dataclasses import replace
 
@@ -144,7 +144,11 @@ def test_a_report_of_label_noise_has_intervals_about_its_numbers():
         for mm in rng.normal(200, 5, 3)
     ]
     unmeasured = {"examination_id": "000", "y_true_mm": 200.0, "y_pred_mm": float("nan")}
-    line = label_noise.line_of("row", [*rows, unmeasured], num_resamples=200)
+    single = {"examination_id": "999", "y_true_mm": 200.0, "y_pred_mm": 207.0}
+    line = label_noise.line_of("row", [*rows, unmeasured, single], num_resamples=200)
+    assert line["mae_single_mm"] == 7
+    assert line["mae_several_mm"] == pytest.approx(np.mean([abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows]))
+    assert np.isnan(label_noise.line_of("row", rows, num_resamples=2)["mae_single_mm"])
     assert line["num_degrees"] == 120
     for name in ("true_sd_mm", "annotation_sd_mm", "prediction_sd_mm", "annotation_share"):
         assert line[f"{name}_low"] < line[name] < line[f"{name}_high"]

@@ -155,9 +155,7 @@ def test_more_heads_are_trained_on_and_the_tables_own_tested():
     ]
     (own,) = protocol.repeated_split(records[: protocol.NUM_DRAWN], num_seeds=1, sizes=protocol.SIZES)
     (more,) = protocol.split_of_more(records, num_seeds=1)
-    assert {part: more[part] for part in ("validation", "test")} == {
-        part: own[part] for part in ("validation", "test")
-    }
+    assert {part: more[part] for part in ("validation", "test")} == {part: own[part] for part in ("validation", "test")}
     assert more["training"][: len(own["training"])] == own["training"]
     assert set(more["training"][len(own["training"]) :]) == {record.subject_id for record in records[180:]}
     assert len(more["training"]) == 126 + 420

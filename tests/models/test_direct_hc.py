@@ -96,7 +96,7 @@ def test_what_cannot_be_built_is_said(tmp_path):
 
 def test_an_ensemble_refuses_what_is_none():
     one, wider = models.direct_hc(**SMALL, seed=0), models.direct_hc((32, 48, 1), (4, 8), seed=0)
-    with pytest.raises(ValueError, match="two members or more. Received: 1"):
+    with pytest.raises(ValueError, match=r"two members or more\. Received: 1"):
         models.direct_hc_ensemble([one])
     with pytest.raises(ValueError, match="with the same arguments; these are not"):
         models.direct_hc_ensemble([one, wider])
