@@ -12,6 +12,8 @@ _VARIANCE_FLOOR_PX2 = 1 / (4 * math.pi)
 _MASS_FLOOR_PX = 1.0
 # Relative difference of the two variances below which the direction of the major axis is noise, and so is its gradient.
 _CIRCLE = 1e-3
+_TRIMMED_TWICE = 2  # the second time about an ellipse that far specks no longer pull at
+_TRIM_STEEPNESS = 20.0  # of the window's edge, per semi-axis: from 0.9 to 0.1 in 0.22 semi-axes
 _BELOW_PI = float(np.nextafter(np.float32(math.pi), np.float32(0)))  # float32(pi) itself lies above pi
 
 
@@ -40,14 +42,17 @@ class EllipseMoments(keras.layers.Layer):
     sharpness : float from 1 to 16, optional
         If given, the mask's probabilities p are first mapped to :math:`p^s / (p^s + (1 - p)^s)`, so that a low
         background weighs less. See Notes.
+    trim : float from 1.1 to 4, optional
+        If given, what lies farther out than so many semi-axes of the mask's own ellipse is left out, twice over, by a
+        smooth window: specks beside the head. See Notes.
     **kwargs
         ``name`` and the like, as for every Keras layer.
 
     Raises
     ------
     ValueError
-        If `pixel_size` is not positive, or `sharpness` is out of range; on call, if the mask has another rank or
-        several channels, or a given ``pixel_size`` is not of shape (batch, 2).
+        If `pixel_size` is not positive, or `sharpness` or `trim` is out of range; on call, if the mask has another rank
+        or several channels, or a given ``pixel_size`` is not of shape (batch, 2).
 
     Notes
     -----
@@ -63,6 +68,10 @@ class EllipseMoments(keras.layers.Layer):
       0.001 4.6 %, 0.0001 0.5 %. ``sharpness=2`` leaves 0.6 % of the 37 %, ``sharpness=3`` 0.2 %, but a sharper edge is
       a coarser one: at 12 px anti-aliased masks are then within 0.25 % and 0.4 %, from 20 px within 0.11 %. It is off
       by default: a network trained through this layer learns a clean background.
+    - *Specks.* A disc of radius 5 px, 90 px from the middle of a head of 40 x 30 px, lengthens its circumference by
+      10.6 %. ``trim=1.25`` leaves nothing of that, and shortens heads without specks by 0.03 %. No
+      gradient flows through the window: a loss on the circumference does not see what was left out, one on the mask
+      does.
     - *Soft edges.* An edge blurred by a Gaussian of 1 px lengthens the circumference of that head by 0.5 %, of 2 px by
       2 %.
     - *Heads cut by the frame's border* are measured too small: of an ellipse of b/a = 0.8 with 10 % of its area cut
@@ -94,12 +103,13 @@ class EllipseMoments(keras.layers.Layer):
     center [32. 24.] semi_axes [20. 15.] angle [0.5] circumference [110.4]
     """
 
-    def __init__(self, pixel_size=(1.0, 1.0), antialiased=True, sharpness=None, **kwargs):
+    def __init__(self, pixel_size=(1.0, 1.0), antialiased=True, sharpness=None, trim=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)  # a lower policy would cast the mask down before call sees it
         self.pixel_size = _checked_pixel_size(pixel_size)
         self.antialiased = bool(antialiased)
         self.sharpness = _checked_sharpness(sharpness)
+        self.trim = _checked_trim(trim)
         self._blur_variance_px2 = _blur_variance_px2(self.sharpness or 1.0) if self.antialiased else 0.0
 
     def call(self, probabilities, pixel_size=None):
@@ -132,6 +142,10 @@ class EllipseMoments(keras.layers.Layer):
         size_x, size_y = pixel_size[:, :1], pixel_size[:, 1:]
 
         middle, offset, (xx, yy, xy) = _moments(weights)
+        for _ in range(_TRIMMED_TWICE if self.trim is not None else 0):
+            middle, offset, (xx, yy, xy) = _moments(
+                weights * _window(weights, middle + offset, (xx, yy, xy), self.trim)
+            )
         center = (middle + offset) * pixel_size
         # In units of the mean pixel size the floors are the same whatever the unit, and nothing underflows.
         unit = ops.sqrt(size_x) * ops.sqrt(size_y)
@@ -162,6 +176,7 @@ class EllipseMoments(keras.layers.Layer):
             "pixel_size": list(self.pixel_size),
             "antialiased": self.antialiased,
             "sharpness": self.sharpness,
+            "trim": self.trim,
         }
 
 
@@ -183,6 +198,21 @@ def _moments(weights):
     yy = ops.sum(rows * ops.square(y), axis=1, keepdims=True) / mass
     xy = ops.sum(ops.sum(weights * x[:, None, :], axis=2) * y, axis=1, keepdims=True) / mass
     return middle, ops.concatenate([mean_x, mean_y], axis=1), (xx, yy, xy)
+
+
+def _window(weights, mean, moments, trim):
+    """(batch, height, width): 1 within `trim` semi-axes of the ellipse of these moments, 0 beyond, without gradient."""
+    height, width = ops.shape(weights)[1:]
+    xx, yy, xy = (ops.stop_gradient(moment)[..., None] for moment in moments)
+    mean = ops.stop_gradient(mean)
+    x = (ops.cast(ops.arange(width), "float32")[None] - mean[:, :1])[:, None, :]
+    y = (ops.cast(ops.arange(height), "float32")[None] - mean[:, 1:])[:, :, None]
+    xx, yy = ops.maximum(xx, _VARIANCE_FLOOR_PX2), ops.maximum(yy, _VARIANCE_FLOOR_PX2)
+    determinant = ops.maximum(xx * yy - ops.square(xy), _VARIANCE_FLOOR_PX2**2)
+    squared = (yy * ops.square(x) - 2 * xy * x * y + xx * ops.square(y)) / determinant
+    # along an axis of the ellipse the standard deviation is half the semi-axis
+    semi_axes_away = ops.sqrt(ops.maximum(squared, 0.0)) / 2
+    return ops.sigmoid(_TRIM_STEEPNESS * (trim - semi_axes_away))
 
 
 def _semi_axes(trace, half_gap_squared):
@@ -213,6 +243,17 @@ def _sharpened(probabilities, sharpness):
     p = ops.clip(probabilities, 0.0, 1.0)  # a rounding error below 0 has no fractional power
     inside, outside = ops.power(p, sharpness), ops.power(1 - p, sharpness)
     return inside / (inside + outside)
+
+
+def _checked_trim(trim):
+    if trim is None:
+        return None
+    if not 1.1 <= trim <= 4:
+        raise ValueError(
+            f"trim must be from 1.1 to 4 semi-axes, or None to count the whole mask. Received: {trim!r}. Nearer than "
+            "1.1 it would cut the head's own edge."
+        )
+    return float(trim)
 
 
 def _blur_variance_px2(sharpness):

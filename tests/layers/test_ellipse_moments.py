@@ -250,11 +250,11 @@ def degenerate_masks():
     return masks
 
 
-@pytest.mark.parametrize("sharpness", [None, 1.5, 3.0])
+@pytest.mark.parametrize(("sharpness", "trim"), [(None, None), (1.5, None), (3.0, None), (None, 1.25)])
 @pytest.mark.parametrize("name", degenerate_masks())
-def test_every_mask_gives_finite_numbers_and_bounded_gradients(name, sharpness):
+def test_every_mask_gives_finite_numbers_and_bounded_gradients(name, sharpness, trim):
     mask = degenerate_masks()[name]
-    layer = EllipseMoments(sharpness=sharpness)
+    layer = EllipseMoments(sharpness=sharpness, trim=trim)
     for output, value in layer(mask[None]).items():
         assert np.isfinite(value).all(), output
         steepest = np.abs(gradient(mask, output, layer)).max()  # px, or rad, per unit of one pixel's probability
@@ -392,6 +392,33 @@ def test_sharpness_bears_probabilities_that_rounding_put_outside_their_range():
     )
 
 
+# Specks
+
+
+def test_specks_lengthen_the_circumference_and_trimming_leaves_nothing_of_it():
+    head, speck = Ellipse(80.0, 64.0, 40.0, 30.0, 0.3), Ellipse(170.0, 64.0, 5.0, 5.0, 0.0)
+    clean = coverage(head, (128, 192))
+    both = np.maximum(clean, coverage(speck, (128, 192)))
+    excess = {trim: errors_percent(measure(both[None], trim=trim), [head])[0][0, 0] for trim in (None, 1.25, 1.5)}
+    assert excess == pytest.approx({None: 10.64, 1.25: -0.03, 1.5: 0.0}, abs=0.01)
+    assert measure(both[None], trim=1.5)["center"][0] == pytest.approx([80.0, 64.0], abs=0.01)
+    far = gradient(both, "circumference", EllipseMoments(trim=1.25))[:, 160:]
+    assert np.abs(far).max() < 1e-3 * np.abs(gradient(both, "circumference")[:, 160:]).max()
+
+
+@pytest.mark.parametrize(("size_px", "percent"), [(12, -0.025), (20, -0.029), (60, -0.027)])
+def test_trimming_costs_a_clean_head_what_the_notes_say(size_px, percent):
+    head = Ellipse(96.3, 64.2, size_px, 0.75 * size_px, 0.7)
+    mask = coverage(head, (128, 192))
+    assert errors_percent(measure(mask[None], trim=1.25), [head])[0][0, 0] == pytest.approx(percent, abs=0.01)
+
+
+@pytest.mark.parametrize("trim", [1.0, 5, float("nan")])
+def test_a_trim_that_would_cut_the_head_or_nothing_is_refused(trim):
+    with pytest.raises(ValueError, match=r"trim must be from 1\.1 to 4 semi-axes"):
+        EllipseMoments(trim=trim)
+
+
 # Keras
 
 
@@ -423,7 +450,7 @@ def test_lives_in_a_functional_model_of_unknown_size_and_in_its_file(tmp_path):
     masks = np.stack([coverage(Ellipse(20.0, 14.0, 9.0, 7.0, 0.4), (28, 40))] * 2)[..., None]
     sizes = np.array([[1.0, 2.0], [0.5, 0.5]], np.float32)
     probabilities, pixel_size = keras.Input((None, None, 1)), keras.Input((2,))
-    layer = EllipseMoments(pixel_size=(6.25, 5.625), antialiased=False, sharpness=2, name="ellipse")
+    layer = EllipseMoments(pixel_size=(6.25, 5.625), antialiased=False, sharpness=2, trim=3, name="ellipse")
     constant = layer(probabilities)
     assert {name: (value.shape, value.dtype) for name, value in constant.items()} == {
         name: ((None, size), "float32") for name, size in OUTPUTS.items()
@@ -431,7 +458,7 @@ def test_lives_in_a_functional_model_of_unknown_size_and_in_its_file(tmp_path):
     each = layer(probabilities, pixel_size=pixel_size)
     model = keras.Model([probabilities, pixel_size], {"constant": constant, "each": each})
     answer = model.predict([masks, sizes], verbose=0)
-    options = {"antialiased": False, "sharpness": 2}
+    options = {"antialiased": False, "sharpness": 2, "trim": 3}
     for name in OUTPUTS:
         assert answer["each"][name] == pytest.approx(measure(masks, sizes, **options)[name], rel=1e-5)
         assert answer["constant"][name] == pytest.approx(np.asarray(layer(masks)[name]), rel=1e-5)
@@ -444,8 +471,9 @@ def test_lives_in_a_functional_model_of_unknown_size_and_in_its_file(tmp_path):
 
 
 def test_configuration_round_trips():
-    layer = EllipseMoments((0.1, 0.2), antialiased=False, sharpness=3, name="moments")
+    layer = EllipseMoments((0.1, 0.2), antialiased=False, sharpness=3, trim=2, name="moments")
     config = layer.get_config()
+    assert config["trim"] == 2.0
     assert (config["pixel_size"], config["antialiased"], config["sharpness"]) == ([0.1, 0.2], False, 3.0)
     assert EllipseMoments.from_config(config).get_config() == config
 
