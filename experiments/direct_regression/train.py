@@ -18,7 +18,7 @@ from hcreg import losses, models, plotting, tables
 from hcreg.datasets import HC18
 from hcreg.head_circumference import Recipe, grouped_folds
 from hcreg.tables import Layout, report_table, views
-from hcreg.tables.saving import copy_record
+from hcreg.tables.saving import copy_record, draw_figures
 
 FOLDER = "direct_regression"
 FOLDS = [0, 1, 2, 3, 4]
@@ -62,7 +62,6 @@ def main(arguments=None):
         smoke_recipes=[row.name for row in ROWS[:3]],
         folder=FOLDER,
         layout=Layout(),
-        figures=draw,
         arguments=arguments,
         report=report,
     )
@@ -77,9 +76,12 @@ def report(script, recipes, folds, options, layout=None, figures=None):
         The lines of both.
     """
     adopt_papers_runs(recipes, folds, options.out)
-    pooled = report_table(script, recipes, folds, options, layout, figures)
+    pooled = report_table(script, recipes, folds, options, layout)
     print()
-    return pooled + report_table(f"{script}_by_trimester", recipes, folds, options, Layout(view=views.by_trimester))
+    parts = report_table(f"{script}_by_trimester", recipes, folds, options, Layout(view=views.by_trimester))
+    # drawn here: a report with figures of its own keeps the training part's predictions too
+    draw_figures(draw, tables.read_table(recipes, folds, options.out)[0], options)
+    return pooled + parts
 
 
 def adopt_papers_runs(recipes, folds, out):
@@ -91,9 +93,11 @@ def adopt_papers_runs(recipes, folds, out):
 
 
 def draw(folder, rows_by_recipe, output):
-    """Bland-Altman plot, errors by trimester and over folds, and residuals of each row; see `hcreg.tables.main`."""
+    """Bland-Altman plot, errors by trimester and residuals of each row of our own; see `hcreg.tables.main`."""
     paths = []
     for name, rows in rows_by_recipe.items():
+        if name == PAPERS_NETWORK.name:
+            continue
         for kind in ("bland_altman", "error_by_trimester", "residuals"):
             path = output / f"{kind}_{name}.png"
             plotting.save(getattr(plotting, kind)(rows), path)
