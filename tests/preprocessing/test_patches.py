@@ -39,7 +39,8 @@ def test_stitching_what_is_the_same_from_every_tile_gives_it_back(shape, patch_s
         return batch
 
     stitched = Tiles(shape, patch_shape, overlap, window).stitch(volume, identity, batch_size)
-    np.testing.assert_allclose(stitched, volume, atol=2e-6)
+    # hundreds of tiles may lie over a voxel, and each rounds its share to float32
+    np.testing.assert_allclose(stitched, volume, rtol=5e-6, atol=2e-6)
     assert sizes == {batch_size}  # no other size, that would be traced anew
 
 
