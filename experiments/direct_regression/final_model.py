@@ -1,6 +1,6 @@
-"""The network that comes with the package: the networks of all folds side by side, and what it says of itself.
+"""One network of those of all folds, side by side, fit to come with the package, and what it says of itself.
 
-python -m experiments.direct_regression.final_model write --save hcreg/presets/hc18_direct
+python -m experiments.direct_regression.final_model write --save runs/hc18_direct
 
 Written are the weights in half precision, a run record that `hcreg.measurement.TrainedRegressor` reads, the model card,
 and the predictions that calibrate the intervals: those of each image by the one network that has not seen it. A mean of

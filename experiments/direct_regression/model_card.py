@@ -1,4 +1,4 @@
-"""What the network that comes along says of itself."""
+"""What the network that `final_model` writes says of itself."""
 
 from experiments.direct_regression.train import DIRECT
 from hcreg import evaluation

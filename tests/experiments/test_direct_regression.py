@@ -153,3 +153,34 @@ def test_a_report_of_label_noise_has_intervals_about_its_numbers():
     for name in ("true_sd_mm", "annotation_sd_mm", "prediction_sd_mm", "annotation_share"):
         assert line[f"{name}_low"] < line[name] < line[f"{name}_high"]
     assert line["annotation_sd_mm_low"] < 2 < line["annotation_sd_mm_high"]
+
+
+RESULTS = train.PAPERS_RUNS.parents[2] / "direct_regression" / "results"
+PRINTED = ("mae_mm", "mae_sd_mm", "fold_sd_mm", "median_ae_mm", "bias_mm", "p95_ae_mm", "mae_px", "pmae_percent")
+
+
+def test_the_readmes_table_is_that_of_the_committed_predictions(tmp_path):
+    arguments = ["report", "--rows", "direct", "cnn_1m_mae", "--out", str(RESULTS / "runs"), "--save", str(tmp_path)]
+    assert train.main(arguments) == 0
+    readme = [line.split() for line in (RESULTS.parent / "README.rst").read_text().splitlines()]
+    for name in ("train.csv", "train_by_trimester.csv"):
+        found, kept = (read_rows(folder / name, text=TEXT) for folder in (tmp_path, RESULTS))
+        assert [row["row"] for row in found] == [row["row"] for row in kept]
+        for row, other in zip(found, kept, strict=True):
+            assert row["mae_mm"] == pytest.approx(other["mae_mm"], rel=1e-9)
+            if row["row"].startswith("direct") or name == "train.csv":
+                digits = dict.fromkeys(PRINTED, 2) | {"mae_px": 1}
+                cells = [f"{row[column]:.{digits[column]}f}" for column in PRINTED]
+                covered = "-" if row["coverage"] != row["coverage"] else f"{row['coverage']:.3f}"
+                assert [*row["row"].split(), *cells, covered] in readme
+
+
+def test_the_readmes_words_on_errors_are_those_of_the_committed_predictions():
+    rows = [row for fold in train.FOLDS for row in read_rows(RESULTS / "runs/direct" / f"fold_{fold}/predictions.csv")]
+    worst = sorted(rows, key=lambda row: -abs(row["y_pred_mm"] - row["y_true_mm"]))[:5]
+    specks = {row["subject_id"] for row in worst if abs(row["hc_ellipse_mm"] - row["y_true_mm"]) < 4}
+    assert specks == {"315_2HC", "146_HC", "082_2HC"}
+    line = label_noise.line_of("direct", rows)
+    (kept,) = read_rows(RESULTS / "label_noise.csv", text=("row",))
+    assert line["annotation_sd_mm"] == pytest.approx(kept["annotation_sd_mm"], rel=1e-9)
+    assert f"{line['annotation_sd_mm']:.1f} mm SD" in (RESULTS.parent / "README.rst").read_text()
