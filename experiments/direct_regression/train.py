@@ -22,7 +22,7 @@ from hcreg.tables.saving import copy_record, draw_figures
 
 FOLDER = "direct_regression"
 FOLDS = [0, 1, 2, 3, 4]
-EPOCHS = 40
+EPOCHS, LONGER_EPOCHS = 40, 60
 
 DIRECT = Recipe(
     "direct",
@@ -38,7 +38,10 @@ DIRECT = Recipe(
     epochs=EPOCHS,
     patience=EPOCHS,
 )
-HC_ONLY = replace(DIRECT, name="direct_hc_only", loss={"hc_fraction": losses.RelativeError()}, loss_weights={})
+TRIMMED = replace(
+    DIRECT, name="direct_trimmed", build_arguments={"trim": 1.25}, epochs=LONGER_EPOCHS, patience=LONGER_EPOCHS
+)
+HC_ONLY = replace(TRIMMED, name="direct_hc_only", loss={"hc_fraction": losses.RelativeError()}, loss_weights={})
 MASK_ONLY = replace(
     DIRECT,
     name="direct_mask_only",
@@ -48,7 +51,7 @@ MASK_ONLY = replace(
 )
 PAPERS_NETWORK = SMALL[-1].with_loss("mae", LOSSES["mae"])
 PAPERS_RUNS = Path(__file__).parents[1] / "zhang2020" / "results" / "runs"
-ROWS = [DIRECT, HC_ONLY, MASK_ONLY, PAPERS_NETWORK]
+ROWS = [DIRECT, TRIMMED, HC_ONLY, MASK_ONLY, PAPERS_NETWORK]
 
 
 def main(arguments=None):
@@ -59,7 +62,7 @@ def main(arguments=None):
         grouped_folds,
         default_folds=FOLDS,
         read_dataset=HC18,
-        smoke_recipes=[row.name for row in ROWS[:3]],
+        smoke_recipes=[row.name for row in ROWS[:4]],
         folder=FOLDER,
         layout=Layout(),
         arguments=arguments,

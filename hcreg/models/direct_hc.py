@@ -2,7 +2,7 @@
 
 import keras
 
-from hcreg.layers import BatchNormalization
+from hcreg.layers import BatchNormalization, EllipseMoments
 from hcreg.models import weights_file
 from hcreg.models.backbone import check_input_shape, with_seed
 from hcreg.models.mask_output import check_multiple, check_output, mask_from_logits
@@ -16,6 +16,7 @@ def direct_hc(
     stem_stride=2,
     head="ellipse",
     num_members=1,
+    trim=None,
     weights=None,
     seed=None,
 ):
@@ -39,6 +40,9 @@ def direct_hc(
     num_members : int
         So many networks side by side, whose logits are averaged before the mask is measured: an ensemble in one model,
         see `direct_hc_ensemble`.
+    trim : float from 1.1 to 4, optional
+        The circumference leaves out what lies farther out than so many semi-axes, specks beside the head; see
+        `hcreg.layers.EllipseMoments`.
     weights : path, optional
         A ``.weights.h5`` file of this very network.
     seed : int, optional
@@ -85,7 +89,7 @@ def direct_hc(
     logits = [_logits(image, filters, stem_stride, prefix) for prefix in prefixes]
     if num_members > 1:
         logits = [keras.layers.Average(name="mask_logits")(logits)]
-    model = keras.Model(image, mask_from_logits(logits[0], head, "sigmoid"), name="direct_hc")
+    model = keras.Model(image, mask_from_logits(logits[0], head, "sigmoid", trim), name="direct_hc")
     if seed is not None:
         model = with_seed(model, seed)
     if weights is not None:
@@ -115,7 +119,8 @@ def direct_hc_ensemble(members):
     if len(members) < 2:
         raise ValueError(f"An ensemble needs two members or more. Received: {len(members)}.")
     shapes = [[(weight.path.split("/", 1)[-1], tuple(weight.shape)) for weight in member.weights] for member in members]
-    if any(found != shapes[0] for found in shapes[1:]) or len({member.input_shape for member in members}) > 1:
+    kinds = {(member.input_shape, _trim_of(member)) for member in members}
+    if any(found != shapes[0] for found in shapes[1:]) or len(kinds) > 1:
         raise ValueError("The members of an ensemble are built by direct_hc with the same arguments; these are not.")
     first = members[0]
     levels = [name for name in (layer.name for layer in first.layers) if _of_first_convolution(name)]
@@ -127,12 +132,17 @@ def direct_hc_ensemble(members):
         2 ** len(strides),
         "ellipse" if isinstance(first.output, dict) else "mask",
         len(members),
+        _trim_of(first),
     )
     for number, member in enumerate(members, start=1):
         for layer in member.layers:
             if layer.weights:
                 ensemble.get_layer(f"member{number}_{layer.name}").set_weights(layer.get_weights())
     return ensemble
+
+
+def _trim_of(model):
+    return next((layer.trim for layer in model.layers if isinstance(layer, EllipseMoments)), None)
 
 
 def _of_first_convolution(name):

@@ -79,7 +79,7 @@ def mask_output(features, classes, head, kernel_size, activation="sigmoid"):
     return mask_from_logits(logits, head, activation)
 
 
-def mask_from_logits(logits, head, activation):
+def mask_from_logits(logits, head, activation, trim=None):
     """The mask of given logits, and its circumference on request; see `mask_output`.
 
     Parameters
@@ -87,6 +87,8 @@ def mask_from_logits(logits, head, activation):
     logits : tensor (batch, height, width, classes)
     head, activation
         As in `mask_output`.
+    trim : float, optional
+        Of the circumference's `hcreg.layers.EllipseMoments`.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def mask_from_logits(logits, head, activation):
     mask = keras.layers.Activation(activation, dtype="float32", name="mask")(logits)
     if head == "mask":
         return mask
-    return _with_circumference(mask)
+    return _with_circumference(mask, trim)
 
 
 def with_ellipse(model):
@@ -136,11 +138,11 @@ def with_ellipse(model):
     return keras.Model(model.inputs, _with_circumference(outputs), name=model.name)
 
 
-def _with_circumference(mask):
+def _with_circumference(mask, trim=None):
     height, width = mask.shape[1:3]
     frame_height, frame_width = REFERENCE_SHAPE
     pixel_size = (1 / width, frame_height / frame_width / height)
-    moments = EllipseMoments(pixel_size, sharpness=SHARPNESS, name="ellipse")(mask)
+    moments = EllipseMoments(pixel_size, sharpness=SHARPNESS, trim=trim, name="ellipse")(mask)
     # a layer of its own, so that the output and its loss go by the name of the regressors' output
     circumference = keras.layers.Identity(dtype="float32", name="hc_fraction")(moments["circumference"])
     return {"mask": mask, "hc_fraction": circumference}

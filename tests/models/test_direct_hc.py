@@ -55,6 +55,19 @@ def test_the_circumference_is_that_of_the_mask():
     assert outputs_of(measured, mask).item() * 96 == pytest.approx(expected.circumference_px, rel=2e-3)
 
 
+def test_a_speck_far_off_is_left_out_of_a_trimmed_circumference():
+    mask = Ellipse(60.0, 30.0, 20.0, 15.0, 0.4).mask((64, 128))[None, ..., None].astype(np.float32)
+    with_speck = mask.copy()
+    with_speck[:, 50:56, 110:116] = 1
+    lengthened = {}
+    for trim in (None, 1.25):
+        model = models.direct_hc((64, 128, 1), (2, 4), trim=trim, seed=0)
+        measured = keras.Model(model.get_layer("mask").output, model.get_layer("hc_fraction").output)
+        lengthened[trim] = outputs_of(measured, with_speck).item() / outputs_of(measured, mask).item() - 1
+    assert lengthened[None] > 0.1
+    assert abs(lengthened[1.25]) < 1e-3
+
+
 def test_with_a_mask_head_it_gives_the_same_mask_alone(images):
     both, mask = (models.direct_hc(**SMALL, head=head, seed=3) for head in ("ellipse", "mask"))
     np.testing.assert_array_equal(outputs_of(mask, images), outputs_of(both, images)["mask"])
@@ -72,12 +85,15 @@ def test_a_seed_fixes_the_weights_and_a_file_restores_them(tmp_path, images):
 @pytest.mark.parametrize("head", ["ellipse", "mask"])
 @pytest.mark.parametrize("stem_stride", [1, 2, 4])
 def test_an_ensemble_is_the_mean_of_its_members_logits(images, head, stem_stride):
-    members = [models.direct_hc(**SMALL, stem_stride=stem_stride, head=head, seed=seed) for seed in range(3)]
+    members = [
+        models.direct_hc(**SMALL, stem_stride=stem_stride, head=head, trim=1.5, seed=seed) for seed in range(3)
+    ]
     ensemble = models.direct_hc_ensemble(members)
     mean = np.mean([logits_of(member, images) for member in members], axis=0)
     np.testing.assert_allclose(logits_of(ensemble, images), mean, rtol=1e-5, atol=1e-6)
     assert ensemble.count_params() == 3 * members[0].count_params()
     assert isinstance(ensemble.output, dict) == (head == "ellipse")
+    assert head == "mask" or ensemble.get_layer("ellipse").trim == 1.5
 
 
 def test_what_cannot_be_built_is_said(tmp_path):
@@ -102,3 +118,5 @@ def test_an_ensemble_refuses_what_is_none():
         models.direct_hc_ensemble([one, wider])
     with pytest.raises(ValueError, match="with the same arguments; these are not"):
         models.direct_hc_ensemble([one, models.direct_hc((64, 48, 1), (2, 4), seed=0)])
+    with pytest.raises(ValueError, match="with the same arguments; these are not"):
+        models.direct_hc_ensemble([one, models.direct_hc(**SMALL, trim=2.0, seed=0)])
