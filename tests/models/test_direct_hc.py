@@ -85,9 +85,7 @@ def test_a_seed_fixes_the_weights_and_a_file_restores_them(tmp_path, images):
 @pytest.mark.parametrize("head", ["ellipse", "mask"])
 @pytest.mark.parametrize("stem_stride", [1, 2, 4])
 def test_an_ensemble_is_the_mean_of_its_members_logits(images, head, stem_stride):
-    members = [
-        models.direct_hc(**SMALL, stem_stride=stem_stride, head=head, trim=1.5, seed=seed) for seed in range(3)
-    ]
+    members = [models.direct_hc(**SMALL, stem_stride=stem_stride, head=head, trim=1.5, seed=seed) for seed in range(3)]
     ensemble = models.direct_hc_ensemble(members)
     mean = np.mean([logits_of(member, images) for member in members], axis=0)
     np.testing.assert_allclose(logits_of(ensemble, images), mean, rtol=1e-5, atol=1e-6)
