@@ -18,9 +18,9 @@ WORKER = ROOT / "analyzers" / "innvestigate_worker.py"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
-    {"_version", "attention", "backend", "files", "geometry", "graph", "model_state", "progress"},
-    {"augmentation", "layers", "losses", "metrics", "preprocessing", "provenance", "statistics"},
-    {"datasets", "mask_measures", "models"},
+    {"_version", "attention", "backend", "files", "geometry", "graph", "model_state", "presets", "progress"},
+    {"augmentation", "layers", "metrics", "preprocessing", "provenance", "statistics"},
+    {"datasets", "losses", "mask_measures", "models"},
     {"plotting"},
     {"analyzers", "evaluation", "recipe_arguments", "runs", "training", "tuning"},
     {"fold_runs"},
@@ -58,6 +58,7 @@ WITHOUT_KERAS = (
     "preprocessing.images",
     "preprocessing.metaimage",
     "preprocessing.nifti",
+    "presets",
     "progress",
     "provenance",
     "report",

@@ -17,6 +17,7 @@ from experiments.zhang2020.protocol import LOSSES, SMALL
 from hcreg import losses, models, plotting, tables
 from hcreg.datasets import HC18
 from hcreg.head_circumference import Recipe, grouped_folds
+from hcreg.models.mask_output import SHARPNESS
 from hcreg.tables import Layout, report_table, views
 from hcreg.tables.saving import copy_record, draw_figures
 
@@ -42,6 +43,13 @@ TRIMMED = replace(
     DIRECT, name="direct_trimmed", build_arguments={"trim": 1.25}, epochs=LONGER_EPOCHS, patience=LONGER_EPOCHS
 )
 HC_ONLY = replace(TRIMMED, name="direct_hc_only", loss={"hc_fraction": losses.RelativeError()}, loss_weights={})
+HC_ELLIPSE = replace(
+    TRIMMED,
+    name="direct_hc_ellipse",
+    # of the mask only its own ellipse: the label of "mask" is not used
+    loss={"mask": losses.OwnEllipse(sharpness=SHARPNESS, trim=1.25), "hc_fraction": losses.RelativeError()},
+    loss_weights={"mask": 0.25},
+)
 MASK_ONLY = replace(
     DIRECT,
     name="direct_mask_only",
@@ -51,7 +59,7 @@ MASK_ONLY = replace(
 )
 PAPERS_NETWORK = SMALL[-1].with_loss("mae", LOSSES["mae"])
 PAPERS_RUNS = Path(__file__).parents[1] / "zhang2020" / "results" / "runs"
-ROWS = [DIRECT, TRIMMED, HC_ONLY, MASK_ONLY, PAPERS_NETWORK]
+ROWS = [DIRECT, TRIMMED, HC_ONLY, HC_ELLIPSE, MASK_ONLY, PAPERS_NETWORK]
 
 
 def main(arguments=None):
@@ -62,7 +70,7 @@ def main(arguments=None):
         grouped_folds,
         default_folds=FOLDS,
         read_dataset=HC18,
-        smoke_recipes=[row.name for row in ROWS[:4]],
+        smoke_recipes=[row.name for row in ROWS[:5]],
         folder=FOLDER,
         layout=Layout(),
         arguments=arguments,

@@ -1,4 +1,4 @@
-"""Losses beside Keras's own: ``Dice`` and its like for masks, ``RelativeError`` for a length, ``Heatmap``.
+"""Losses beside Keras's own: ``Dice`` and its like for masks, ``RelativeError`` for a length, ``OwnEllipse``, ``Heatmap``.
 
 All are `keras.losses.Loss` objects, give one value per image, and load again with the ``.keras`` file of a model
 compiled with them. ``deep_supervision`` gives one for each output of a network that has several masks.
@@ -7,6 +7,7 @@ compiled with them. ``deep_supervision`` gives one for each output of a network 
 from hcreg.losses.deep_supervision import deep_supervision
 from hcreg.losses.heatmap import Heatmap
 from hcreg.losses.heatmap_monitoring import HeatmapMetric, HeatmapMonitor, heatmap_metrics
+from hcreg.losses.own_ellipse import OwnEllipse
 from hcreg.losses.regression import RelativeError
 from hcreg.losses.segmentation import Dice, DiceCrossEntropy, Focal, FocalKappa, Kappa
 
@@ -19,6 +20,7 @@ __all__ = [
     "HeatmapMetric",
     "HeatmapMonitor",
     "Kappa",
+    "OwnEllipse",
     "RelativeError",
     "deep_supervision",
     "heatmap_metrics",
