@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcreg import evaluation, geometry, models, runs, statistics, training
+from hcreg import evaluation, geometry, models, presets, runs, statistics, training
 from hcreg.files import read_rows
 from hcreg.mask_measures import predicted_length
 from hcreg.preprocessing.frames import input_image, normalise, place, working_image
@@ -68,7 +68,7 @@ class TrainedRegressor:
     Parameters
     ----------
     folder : path-like
-        A run folder, or a folder that holds exactly one.
+        A run folder, a folder that holds exactly one, or the name of a preset (`hcreg.presets.NAMES`).
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class TrainedRegressor:
     """
 
     def __init__(self, folder):
-        self.folder = runs.find_run(folder)
+        self.folder = runs.find_run(presets.located(folder))
         self.record = runs.read_run(self.folder)
         if self.record["status"] != "finished":
             raise ValueError(
@@ -292,7 +292,8 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
     image : path-like or ndarray of shape (height_px, width_px), uint8 or float in [0, 255]
         One grey image of any size, as the scanner gave it.
     model : path-like or TrainedRegressor
-        A run folder of `hcreg quickstart` or of an experiment. Load it once with `TrainedRegressor` to measure many.
+        A run folder of `hcreg quickstart` or of an experiment, or "hc18_direct", which comes with the package. Load it
+        once with `TrainedRegressor` to measure many.
     pixel_size_mm : float or (float, float), mm
         Size of a pixel, or its width and height where they differ; the image is then resampled to square pixels.
     coverage : float

@@ -13,12 +13,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from hcreg import model_state
+from hcreg import model_state, presets
 from hcreg.files import remove_leftovers, write_rows, written_whole
 from hcreg.models import weights_file
 from hcreg.progress import progress_bar
 
-BEST_WEIGHTS = "checkpoint.weights.h5"
+BEST_WEIGHTS = presets.WEIGHTS_FILE
 STATE = "training_state.npz"
 HISTORY = "history.csv"
 

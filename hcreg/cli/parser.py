@@ -228,7 +228,13 @@ def _add_database(parser):
 def _add_images(parser):
     """The images that a trained run is shown, and the size of their pixels."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of a trained model")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("hc18_direct"),
+        metavar="RUN",
+        help="run folder of a trained model, or %(default)s, the default, which comes with the package",
+    )
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument(
         "--pixel-size-mm",

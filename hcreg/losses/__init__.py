@@ -1,4 +1,4 @@
-"""Losses beside Keras's own: ``Dice`` and its like for masks, ``RelativeError`` for a length, ``OwnEllipse``, ``Heatmap``.
+"""Losses beside Keras's own: of masks ``Dice`` and its like, ``OwnEllipse``; ``RelativeError`` of lengths, ``Heatmap``.
 
 All are `keras.losses.Loss` objects, give one value per image, and load again with the ``.keras`` file of a model
 compiled with them. ``deep_supervision`` gives one for each output of a network that has several masks.

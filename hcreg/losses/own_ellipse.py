@@ -15,7 +15,7 @@ class OwnEllipse(keras.losses.Loss):
     clouds, frames of dots. This loss is zero only for filled ellipses, so that with it a network that is trained on
     circumferences predicts an outline that can be looked at, without a mask in training. ``y_true`` is not used.
 
-    Called with ``y_pred`` of shape (batch, height, width, 1), probabilities in [0, 1], and any ``y_true`` of that shape;
+    Called with ``y_pred`` of shape (batch, height, width, 1), probabilities in [0, 1], and any ``y_true`` like it;
     one value per image, in [0, inf).
 
     Parameters

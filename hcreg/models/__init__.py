@@ -13,6 +13,7 @@ from hcreg.models.cnn_classifier import cnn_classifier
 from hcreg.models.deconvnet_3d import deconvnet_3d
 from hcreg.models.direct_hc import direct_hc, direct_hc_ensemble
 from hcreg.models.mask_output import with_ellipse
+from hcreg.models.preset import from_preset
 from hcreg.models.resnet50 import resnet50_regressor
 from hcreg.models.unet import unet
 from hcreg.models.unet3d import unet3d
@@ -37,6 +38,7 @@ __all__ = [
     "deconvnet_3d",
     "direct_hc",
     "direct_hc_ensemble",
+    "from_preset",
     "resnet50_regressor",
     "unet",
     "unet3d",

@@ -77,5 +77,5 @@ def test_it_loads_again_with_its_arguments():
     loss = OwnEllipse(sharpness=2.0, trim=1.25, name="round")
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()
-    with pytest.raises(ValueError, match="trim must be from 1.1 to 4"):
+    with pytest.raises(ValueError, match=r"trim must be from 1\.1 to 4"):
         OwnEllipse(trim=0.5)
