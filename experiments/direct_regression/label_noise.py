@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.direct_regression.train import DIRECT, FOLDER, FOLDS, HC_ONLY, MASK_ONLY
+from experiments.direct_regression.train import FOLDER, FOLDS, OWN_ROWS
 from hcreg import tables
 from hcreg.files import write_rows
 
@@ -149,14 +149,14 @@ def main(arguments=None):
     report = parser.add_subparsers(dest="command", required=True).add_parser(
         "report", help="from the saved predictions"
     )
-    rows = [DIRECT, HC_ONLY, MASK_ONLY]
+    names = [row.name for row in OWN_ROWS]
     report.add_argument("--out", type=Path, default=Path("runs") / FOLDER, help="folder of the runs (%(default)s)")
-    report.add_argument("--rows", nargs="+", choices=[row.name for row in rows], default=[row.name for row in rows])
+    report.add_argument("--rows", nargs="+", choices=names, default=names)
     report.add_argument("--folds", type=int, nargs="+", default=FOLDS, metavar="K")
     report.add_argument("--save", type=Path, metavar="DIR", help="write label_noise.csv there")
     options = parser.parse_args(arguments)
     try:
-        chosen = [row for row in rows if row.name in options.rows]
+        chosen = [row for row in OWN_ROWS if row.name in options.rows]
         predictions, _ = tables.read_table(chosen, options.folds, options.out)
         lines = [line_of(name, found) for name, found in predictions.items()]
     except (ValueError, OSError) as error:

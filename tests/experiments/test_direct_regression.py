@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from small_hearts import train_without_graphs
 
-from experiments.direct_regression import final_model, label_noise, train
+from experiments.direct_regression import calibration, final_model, label_noise, learning_curve, train, worst
+from hcreg import plotting
 from hcreg.datasets import HC18
-from hcreg.files import read_json, read_rows
+from hcreg.files import read_json, read_rows, write_rows
+from hcreg.head_circumference import grouped_folds
+from hcreg.losses import OwnEllipse
 from hcreg.measurement import TrainedRegressor
 
 TEXT = ("row", "other_row")
@@ -23,7 +26,7 @@ def folder(tmp_path_factory):
         train_without_graphs(patch)
         small = {"filters": (2, 4)}
         rows = [
-            replace(row, build_arguments={**row.build_arguments, **small}) for row in (train.DIRECT, train.MASK_ONLY)
+            replace(row, build_arguments={**row.build_arguments, **small}) for row in (train.TRIMMED, train.MASK_ONLY)
         ]
         patch.setattr(train, "ROWS", rows)
         common = ["--smoke", "--out", str(folder), "--folds", "0", "1", "--rows", *(row.name for row in rows)]
@@ -35,11 +38,16 @@ def folder(tmp_path_factory):
 
 
 def test_rows_differ_by_what_they_are_trained_on():
-    direct, hc_only, mask_only, papers = train.ROWS
+    direct, trimmed, hc_only, hc_ellipse, mask_only, papers = train.ROWS
     assert set(direct.loss) == {"mask", "hc_fraction"}
     assert set(hc_only.loss) == {"hc_fraction"}
+    assert isinstance(hc_ellipse.loss["mask"], OwnEllipse)  # which does not look at the label
+    assert hc_ellipse.loss["mask"].get_config()["trim"] == trimmed.build_arguments["trim"]
     same = {"loss": direct.loss, "loss_weights": direct.loss_weights, "name": direct.name}
-    assert replace(hc_only, **same) == direct
+    longer = {"epochs": trimmed.epochs, "patience": trimmed.patience, "build_arguments": {"trim": 1.25}}
+    assert replace(direct, name=trimmed.name, **longer) == trimmed
+    assert replace(hc_only, **same | {"name": trimmed.name}) == trimmed
+    assert replace(hc_ellipse, **same | {"name": trimmed.name}) == trimmed
     assert replace(mask_only, **same, build_arguments={}) == direct
     assert mask_only.build_arguments == {"head": "mask"}
     assert papers.name == "cnn_1m_mae"
@@ -56,31 +64,36 @@ def test_the_papers_runs_are_the_committed_ones_on_all_folds(tmp_path):
 
 def test_a_report_has_the_table_the_trimesters_and_the_pictures(folder):
     constant, direct, mask_only = read_rows(folder / "results" / "train.csv", text=TEXT)
-    assert (direct["row"], mask_only["row"]) == ("direct", "direct_mask_only")
+    assert (direct["row"], mask_only["row"]) == ("direct_trimmed", "direct_mask_only")
     assert direct["num_subjects"] == constant["num_subjects"] > 4
     lines = read_rows(folder / "results" / "train_by_trimester.csv", text=TEXT)
-    of_direct = [line for line in lines if line["row"].startswith("direct, trimester ")]
+    of_direct = [line for line in lines if line["row"].startswith("direct_trimmed, trimester ")]
     assert sum(line["num_subjects"] for line in of_direct) == direct["num_subjects"]
-    assert {path.stem for path in (folder / "results" / "figures").glob("*_direct.png")} == {
-        "bland_altman_direct",
-        "error_by_trimester_direct",
-        "residuals_direct",
+    assert {path.stem for path in (folder / "results" / "figures").glob("*_direct_trimmed.png")} == {
+        "bland_altman_direct_trimmed",
+        "error_by_trimester_direct_trimmed",
+        "residuals_direct_trimmed",
     }
 
 
 def test_the_preset_measures_with_the_mean_of_both_folds_and_is_calibrated_out_of_fold(folder):
     regressor = TrainedRegressor(folder / "preset")
     assert regressor.segments
-    assert regressor.model.count_params() == 2 * TrainedRegressor(folder / "direct" / "fold_0").model.count_params()
+    assert (
+        regressor.model.count_params()
+        == 2 * TrainedRegressor(folder / "direct_trimmed" / "fold_0").model.count_params()
+    )
     record = HC18(folder / "data")[0]
     logits = []
-    for run in ("direct/fold_0", "direct/fold_1", "preset"):
+    for run in ("direct_trimmed/fold_0", "direct_trimmed/fold_1", "preset"):
         member = TrainedRegressor(folder / run)
         prepared = member.prepared_or_error(record.image_path, record.pixel_size_mm)
         mask = np.asarray(member.model(prepared.inputs)["mask"]).clip(1e-6, 1 - 1e-6)
         logits.append(np.log(mask / (1 - mask)))
     np.testing.assert_allclose(logits[2], (logits[0] + logits[1]) / 2, atol=5e-2)  # weights of half precision
-    predictions = [row for fold in (0, 1) for row in read_rows(folder / "direct" / f"fold_{fold}" / "predictions.csv")]
+    predictions = [
+        row for fold in (0, 1) for row in read_rows(folder / "direct_trimmed" / f"fold_{fold}" / "predictions.csv")
+    ]
     assert len(regressor.scores_px) == len(predictions)
     out_of_fold = read_json(folder / "preset" / "run.json")["out_of_fold"]
     errors = [abs(row["y_pred_mm"] - row["y_true_mm"]) for row in predictions]
@@ -108,9 +121,80 @@ def test_weights_too_large_for_half_precision_are_refused(tmp_path):
 
 def test_folds_that_are_missing_are_named(folder, capsys):
     assert final_model.main(["write", "--out", str(folder), "--save", str(folder / "none")]) == 1
-    assert "lacks 3 run(s): direct fold 2 (not run)" in capsys.readouterr().err
-    assert label_noise.main(["report", "--out", str(folder), "--rows", "direct"]) == 1
+    assert "lacks 3 run(s): direct_trimmed fold 2 (not run)" in capsys.readouterr().err
+    assert label_noise.main(["report", "--out", str(folder), "--rows", "direct_trimmed"]) == 1
     assert "direct_regression.label_noise: " in capsys.readouterr().err
+
+
+def test_the_calibration_is_counted_by_hand(tmp_path):
+    def row(fold, error_mm):
+        return {
+            **{"fold": fold, "reference_px_per_mm": 1.0, "pixel_size_mm": 1.0, "examination_id": "a"},
+            **{"subject_id": f"{fold}_{error_mm}", "trimester": 2, "constant_mm": 100.0, "constant_px": 100.0},
+            **{"y_true_mm": 100.0, "y_true_px": 100.0, "y_pred_mm": 100.0 + error_mm, "y_pred_px": 100.0 + error_mm},
+        }
+
+    # 19 scores 1 to 19: nominal 50 % is the tenth of them, 10 mm on either side
+    for fold in (0, 1):
+        write_rows(tmp_path / f"a/fold_{fold}/validation_predictions.csv", [row(fold, score) for score in range(1, 20)])
+    rows = [row(0, error) for error in (1, -9.5, 10.5, 30)] + [row(1, error) for error in (2, 3, -4, 11)]
+    half = calibration.calibration_lines({"a": rows}, [0, 1], tmp_path)[0]
+    assert (half["nominal"], half["coverage"], half["lowest_fold"], half["highest_fold"]) == (0.5, 5 / 8, 0.5, 0.75)
+    assert half["mean_interval_width_mm"] == 20
+
+
+def test_a_report_has_the_calibration(folder):
+    kept = read_rows(folder / "results" / "train_calibration.csv", text=("row",))
+    assert {line["row"] for line in kept} == {"direct_trimmed", "direct_mask_only"}
+    assert [line["nominal"] for line in kept] == 2 * list(calibration.NOMINAL)
+
+
+def test_parts_of_the_training_images_are_whole_examinations_one_inside_the_other(folder):
+    records = HC18(folder / "data")
+    examination_of = {record.subject_id: record.examination_id for record in records}
+    whole, half, quarter = (
+        learning_curve.thinned_folds(grouped_folds, percent, records, seed=0)[1] for percent in (100, 50, 25)
+    )
+    assert whole == grouped_folds(records, seed=0)[1]
+    assert set(quarter["training"]) < set(half["training"]) < set(whole["training"])
+    assert (quarter["validation"], quarter["test"]) == (whole["validation"], whole["test"])
+    of_half = {examination_of[subject] for subject in half["training"]}
+    all_examinations = {examination_of[subject] for subject in whole["training"]}
+    assert len(of_half) == round(len(all_examinations) / 2)
+    assert sum(examination in of_half for examination in map(examination_of.get, whole["training"])) == len(
+        half["training"]
+    )
+
+
+def test_the_learning_curve_has_as_many_steps_on_fewer_images(folder, monkeypatch, capsys):
+    for row in learning_curve.ROWS:
+        assert row.epochs * learning_curve.SHARES_PERCENT[row.name] == 100 * train.TRIMMED.epochs
+        assert replace(row, name=train.TRIMMED.name, epochs=60, patience=60) == train.TRIMMED
+    half = replace(learning_curve.ROWS[1], build_arguments={"trim": 1.25, "filters": (2, 4)})
+    monkeypatch.setattr(learning_curve, "ROWS", [half])
+    train_without_graphs(monkeypatch)
+    common = ["--smoke", "--out", str(folder), "--folds", "0"]
+    assert learning_curve.main(["run", *common]) == 0
+    assert learning_curve.main(["report", *common, "--save", str(folder / "curve")]) == 0
+    assert "direct_50_percent" in capsys.readouterr().out
+    lines = read_rows(folder / "curve" / "learning_curve.csv", text=("row", "part"))
+    assert [line["row"] for line in lines] == 2 * ["direct_50_percent"] + 2 * ["direct_trimmed"]
+    assert lines[0]["num_training"] < lines[2]["num_training"]
+    rows = read_rows(folder / "direct_50_percent" / "fold_0" / "predictions.csv")
+    errors = [abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows]
+    assert lines[1]["part"] == "test"
+    assert lines[1]["mae_mm"] == pytest.approx(np.nanmean(errors))
+
+
+def test_the_worst_images_are_drawn_and_listed(folder, capsys):
+    data = ["--data", str(folder / "data"), "--out", str(folder), "--save", str(folder / "worst")]
+    assert worst.main([*data, "--folds", "1", "--number", "2"]) == 0
+    assert (folder / "worst" / "direct_trimmed_fold_1.png").stat().st_size > 10_000
+    rows = read_rows(folder / "direct_trimmed" / "fold_1" / "predictions.csv")
+    first = plotting.rank_cases(rows, num=1)[0]
+    assert f"{first['subject_id']}: {first['y_pred_mm'] - first['y_true_mm']:+.1f} mm of" in capsys.readouterr().out
+    assert worst.main([*data, "--folds", "4"]) == 1
+    assert "direct_regression.worst: " in capsys.readouterr().err
 
 
 def test_errors_within_examinations_are_split_by_hand():
