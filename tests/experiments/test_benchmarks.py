@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.benchmarks import common, evaluation, training
+from experiments.benchmarks import common, evaluation, measuring, training
 from hcreg.datasets import hc18
 
 
@@ -18,6 +18,17 @@ def test_goals_are_printed_and_kept_with_their_circumstances(tmp_path, monkeypat
     for goal in result["goals"]:
         assert goal["met"] == (goal["measured"] >= 200)
     assert capsys.readouterr().out.count("masks of 800 x 540 px") == len(result["goals"])
+
+
+@pytest.mark.proof
+def test_the_measuring_benchmark_measures_every_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(measuring, "NUM_IMAGES", 6)
+    monkeypatch.setattr(measuring, "REPEATS", 1)
+    assert measuring.main() == 0
+    (goal,) = json.loads((tmp_path / "measuring.json").read_text())["goals"]
+    assert goal["explanation"].startswith("6 images in ")
+    assert goal["met"] == (goal["measured"] >= 30)
 
 
 @pytest.mark.proof
