@@ -17,7 +17,6 @@ THESIS_HEART = {
 }
 THESIS_LABEL_MEDIAN = {"cross_entropy_frozen": 5.7e-5, "heatmap": 6e-10}
 THESIS_LABEL_MEAN = {"cross_entropy_frozen": 1.8e-4, "heatmap": 8.5e-4}
-THESIS_D = {1: -10.777, 2: -11.877}
 
 HEART, FAT, LABEL = (f"{region}_positive_hires_cam" for region in ("heart", "fat", "sex_label"))
 EFFECT = "logit_change"
