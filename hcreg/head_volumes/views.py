@@ -24,21 +24,6 @@ class _View:
         """The view as JSON values: dict."""
         return {"kind": type(self).__name__, **asdict(self)}
 
-    def network_shape(self, shape):
-        """Shape of one input of the network.
-
-        Parameters
-        ----------
-        shape : tuple of three int
-            Of padded volumes.
-
-        Returns
-        -------
-        tuple of int
-            The channel last.
-        """
-        return (*shape, 1)
-
     def num_samples(self, shape):
         """Training samples of one volume in an epoch: int."""
         return 1
@@ -117,10 +102,6 @@ class Patches(_View):
         if self.per_volume < 1:
             raise ValueError(f"A volume gives one patch an epoch or more. Received: per_volume={self.per_volume!r}.")
 
-    def network_shape(self, shape):
-        """Shape of one input: the patch's; see `Whole.network_shape`."""
-        return (*self.patch_shape, 1)
-
     def num_samples(self, shape):
         """Training samples of one volume in an epoch: int."""
         return self.per_volume
@@ -163,10 +144,6 @@ class Slices(_View):
                 f"Slices are along axis 0, 1 or 2, one or more at once. Received: axis={self.axis!r}, "
                 f"at_once={self.at_once!r}."
             )
-
-    def network_shape(self, shape):
-        """Shape of one input: the slice's; see `Whole.network_shape`."""
-        return (*(side for axis, side in enumerate(shape) if axis != self.axis), 1)
 
     def num_samples(self, shape):
         """Training samples of one volume in an epoch: int."""

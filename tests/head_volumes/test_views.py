@@ -50,7 +50,8 @@ def test_samples_are_parts_of_volumes_with_their_labels(view, cache):
     batches = HeadBatches(cache, [0, 2], view, Targets(None), shuffle=True, batch_size=2)
     assert batches.num_samples == 2 * view.num_samples(cache.shape)
     images, shares = batches[0]
-    assert images.shape == (2, *view.network_shape(cache.shape))
+    kept = [side for axis, side in enumerate(cache.shape) if axis != getattr(view, "axis", None)]
+    assert images.shape == (2, *getattr(view, "patch_shape", kept), 1)
     assert shares.shape == (*images.shape[:-1], 2)
     np.testing.assert_array_equal(shares.sum(-1), 1)
     again = HeadBatches(cache, [0, 2], view, Targets(None), shuffle=True, batch_size=2)
