@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+RUN_FILE = "run.json"  # record of a training, in its folder
+
 
 @contextlib.contextmanager
 def written_whole(path, suffix=""):

@@ -109,7 +109,7 @@ class Recipe:
         return arguments
 
 
-def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
+def run(recipe, cache, split, folder, *, fold=0, seed=0, loggers=(), progress=True):
     """Train a network on one part of a data set, choose its weights on a second, test it on a third.
 
     Parameters
@@ -125,7 +125,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
         Number of the fold, for the table.
     seed : int
         With the fold, fixes initial weights, order, augmentation and dropout.
-    tensorboard, progress : bool
+    loggers, progress
         As in `hcreg.training.fit`.
 
     Returns
@@ -164,7 +164,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
             folder,
             **training_arguments(recipe),
             target_scale_px=scale_px,
-            tensorboard=tensorboard,
+            loggers=loggers,
             progress=f"{recipe.name}, fold {fold}" if progress else False,
         )
         constant = evaluation.constant_predictor(cache, parts["training"])

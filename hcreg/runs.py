@@ -6,10 +6,8 @@
 
 from pathlib import Path
 
-from hcreg.files import plain, read_json, write_json
+from hcreg.files import RUN_FILE, plain, read_json, write_json
 from hcreg.provenance import provenance
-
-RUN_FILE = "run.json"
 
 
 def open_run(folder, arguments, split):

@@ -15,6 +15,7 @@ import numpy as np
 
 from hcreg import model_state, presets
 from hcreg.files import remove_leftovers, write_rows, written_whole
+from hcreg.loggers import callbacks as logger_callbacks
 from hcreg.models import weights_file
 from hcreg.progress import progress_bar
 
@@ -39,7 +40,7 @@ def fit(
     target_scale_px=1.0,
     shown=None,
     background=False,
-    tensorboard=False,
+    loggers=(),
     progress=True,
 ):
     """Train with Adam until the validation loss has not fallen for `patience` epochs, and keep the best weights.
@@ -76,8 +77,8 @@ def fit(
         are several outputs) to its column and a factor. By default those of a head circumference and of a mask.
     background : bool
         Whether the first class of a mask is the background, which the history's Dice leaves out then.
-    tensorboard : bool
-        Write TensorBoard logs to ``folder/tensorboard``.
+    loggers : sequence of {"tensorboard", "wandb", "mlflow"}
+        Follow training there too, see `hcreg.loggers.callbacks`.
     progress : bool or str
         Show a progress bar; a string names the run in it.
 
@@ -114,10 +115,11 @@ def fit(
     keeper = _Keeper(folder, patience, _shown_of_a_head(target_scale_px) if shown is None else shown, learning_rate)
     keeper.restore(model)
     if not keeper.finished(epochs):
-        callbacks = [keeper]
-        if tensorboard:
-            callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
+        followers = logger_callbacks(loggers, folder)
+        callbacks = [keeper, *followers]
         with contextlib.ExitStack() as stack:
+            for follower in followers:
+                stack.callback(getattr(follower, "close", lambda: None))
             if progress:
                 bar = _EpochProgress(keeper, epochs, training.num_batches, progress)
                 stack.callback(bar.close)

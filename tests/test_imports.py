@@ -18,7 +18,7 @@ WORKER = ROOT / "analyzers" / "innvestigate_worker.py"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
-    {"_version", "attention", "backend", "files", "geometry", "graph", "model_state", "presets", "progress"},
+    {"_version", "attention", "backend", "files", "geometry", "graph", "loggers", "model_state", "presets", "progress"},
     {"augmentation", "layers", "metrics", "preprocessing", "provenance", "statistics"},
     {"datasets", "losses", "mask_measures", "models"},
     {"plotting"},

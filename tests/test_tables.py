@@ -247,7 +247,7 @@ def test_run_trains_for_the_epochs_asked_and_saves(trained_run, tmp_path, capsys
             arguments=[*arguments, *more],
         )
 
-    assert run("--epochs", "1", "--tensorboard") == 0
+    assert run("--epochs", "1", "--log", "tensorboard") == 0
     assert "only, fold 0: MAE" in capsys.readouterr().out
     assert len(read_rows(tmp_path / "only" / "fold_0" / "history.csv")) == 1
     assert list((tmp_path / "only" / "fold_0" / "tensorboard").rglob("events.out.tfevents.*"))

@@ -196,7 +196,7 @@ def test_columns_that_no_line_knows_are_not_shown():
 
 
 def test_run_says_what_it_lacks_before_it_reads_anything(tmp_path):
-    options = Namespace(data=None, out=tmp_path, weights=None, epochs=None, seed=0, smoke=False, tensorboard=False)
+    options = Namespace(data=None, out=tmp_path, weights=None, epochs=None, seed=0, smoke=False, log=[])
     with pytest.raises(ValueError, match="run needs --data, the ACDC folder as downloaded"):
         run_volumes("paper.table10", [STACKS], patient_folds, [0], options, None)
     pretrained = replace(SLICES, build=models.backbone_unet, build_arguments={"backbone": "A", "weights": "imagenet"})
@@ -205,7 +205,7 @@ def test_run_says_what_it_lacks_before_it_reads_anything(tmp_path):
 
 
 def test_a_row_with_the_networks_of_another_needs_no_weights(tmp_path):
-    options = Namespace(data=None, out=tmp_path, weights=None, epochs=None, seed=0, smoke=False, tensorboard=False)
+    options = Namespace(data=None, out=tmp_path, weights=None, epochs=None, seed=0, smoke=False, log=[])
     pretrained = replace(SLICES, build=models.backbone_unet, build_arguments={"backbone": "A", "weights": "imagenet"})
     borrowing = replace(pretrained, name="borrowing", trained_as="slices")
     with pytest.raises(ValueError, match="run needs --data"):  # and nothing else

@@ -111,7 +111,7 @@ def first_epoch(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first_epoch")
     before = os.umask(0o027)
     try:
-        fit(folder, epochs=1, schedule="constant", tensorboard=True)
+        fit(folder, epochs=1, schedule="constant", loggers=["tensorboard"])
     finally:
         os.umask(before)
     return folder

@@ -15,7 +15,7 @@ from hcreg.progress import progress_bar
 from hcreg.recipe_arguments import training_arguments
 
 
-def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
+def run(recipe, cache, split, folder, *, fold=0, seed=0, loggers=(), progress=True):
     """Train, choose and test one network.
 
     Parameters
@@ -30,7 +30,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     fold : int
     seed : int
         With the fold, fixes initial weights, order, augmentation and dropout.
-    tensorboard, progress : bool
+    loggers, progress
         As in `hcreg.training.fit`.
 
     Returns
@@ -44,7 +44,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     def make():
         parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
         if recipe.trained_as is None:
-            model, scale, history = _trained(recipe, cache, parts, folder, seed * 1000 + fold, tensorboard, progress)
+            model, scale, history = _trained(recipe, cache, parts, folder, seed * 1000 + fold, loggers, progress)
         else:
             model, scale, history = _trained_before(recipe, folder, record)
         constant = constant_predictor(recipe, cache, parts["training"])
@@ -66,7 +66,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
 _OF_MEASURING = ("row", "trained_as", "views", "build_arguments.weights")  # what a borrowing row may have of its own
 
 
-def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
+def _trained(recipe, cache, parts, folder, seed, loggers, progress):
     """The network, the scale of its outputs, and the history of its training."""
     model = recipe.network(seed)
     scale = recipe.scale(cache, parts["training"])
@@ -78,7 +78,7 @@ def _trained(recipe, cache, parts, folder, seed, tensorboard, progress):
         **training_arguments(recipe),
         shown=recipe.shown,
         background=True,
-        tensorboard=tensorboard,
+        loggers=loggers,
         progress=f"{recipe.name}, {folder.name}" if progress else False,
     )
     return model, scale, history

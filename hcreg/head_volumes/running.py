@@ -22,7 +22,7 @@ _SECOND_SEED = 500_000  # added to the first level's, beyond any fold's
 _OF_CONTEXT = ("row", "context", "first_of")  # what a row may have of its own beside that of its first level
 
 
-def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, progress=True):
+def run(recipe, cache, split, folder, *, fold=0, seed=0, loggers=(), progress=True):
     """Train, choose and test one network, or both levels of an Auto-Context.
 
     Parameters
@@ -37,7 +37,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
     fold : int
     seed : int
         With the fold, fixes initial weights, order and augmentation.
-    tensorboard, progress : bool
+    loggers, progress
         As in `hcreg.training.fit`.
 
     Returns
@@ -50,7 +50,7 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, tensorboard=False, prog
 
     def make():
         parts = {part: cache.index_of(split[part]) for part in splits.PARTS}
-        shown = {"tensorboard": tensorboard, "progress": progress}
+        shown = {"loggers": loggers, "progress": progress}
         if recipe.context:
             model, history, seconds = _both_levels(recipe, cache, parts, folder, record, seed * 1000 + fold, shown)
         else:
@@ -288,7 +288,7 @@ def _fit(recipe, model, cache, parts, folder, seed, shown, level=""):
         beta_1=recipe.beta_1,
         shown=recipe.shown,
         background=True,
-        tensorboard=shown["tensorboard"],
+        loggers=shown["loggers"],
         progress=f"{recipe.name}{level}, {folder.name}" if shown["progress"] else False,
     )
 

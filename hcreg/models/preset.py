@@ -3,7 +3,7 @@
 import keras
 
 from hcreg import presets
-from hcreg.files import read_json
+from hcreg.files import RUN_FILE, read_json
 from hcreg.models import weights_file
 from hcreg.models.direct_hc import direct_hc
 
@@ -41,7 +41,7 @@ def from_preset(name) -> keras.Model:
     (None, 128, 192, 1)
     """
     folder = presets.folder(name)
-    arguments = read_json(folder / "run.json")["arguments"]
+    arguments = read_json(folder / RUN_FILE)["arguments"]
     model = _BUILDERS[arguments["builder"]](tuple(arguments["input_shape"]), **arguments["build_arguments"])
     weights_file.load(model, folder / presets.WEIGHTS_FILE)
     return model

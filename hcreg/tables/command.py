@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hcreg.loggers import NAMES as LOGGERS
+from hcreg.loggers import checked as check_loggers
 from hcreg.tables.reporting import report_table
 from hcreg.tables.running import check_backbones, run_table
 
@@ -64,6 +66,7 @@ def main(
         folds = options.folds if options.folds is not None else ([0] if options.smoke else default_folds)
         if options.command == "run":
             check_backbones(recipes, options.weights)
+            check_loggers(options.log)
             run(script, chosen, splits_of, folds, options, read_dataset)
         else:
             report(script, chosen, folds, options, layout, figures)
@@ -104,7 +107,9 @@ def _parser(script, recipes, folder, data_help):
     )
     run.add_argument("--epochs", type=int, help="instead of each row's own")
     run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folders")
+    run.add_argument(
+        "--log", nargs="+", choices=LOGGERS, default=[], help="follow training there too; wandb and mlflow are extras"
+    )
     report = commands.add_parser("report", help="compute the table from the saved predictions")
     report.add_argument("--save", type=Path, metavar="DIR", help="write the table and copy the runs' records there")
     for command in (run, report):

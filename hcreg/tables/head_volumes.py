@@ -64,7 +64,7 @@ def run_heads(layout, script, recipes, splits_of, folds, options, read_dataset):
     folds : list of int
         One a seed.
     options : argparse.Namespace
-        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``tensorboard``. Without ``data`` synthetic
+        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``log``. Without ``data`` synthetic
         heads are drawn into ``data`` below the table's folder.
     """
 
@@ -95,9 +95,7 @@ def run_heads(layout, script, recipes, splits_of, folds, options, read_dataset):
             cache = read_volumes(dataset, recipe.preparation)
         for fold in folds:
             folder = options.out / recipe.name / f"fold_{fold}"
-            rows = run(
-                recipe, cache, splits[fold], folder, fold=fold, seed=options.seed, tensorboard=options.tensorboard
-            )
+            rows = run(recipe, cache, splits[fold], folder, fold=fold, seed=options.seed, loggers=options.log)
             found = summarise(rows)
             print(
                 f"{recipe.name}, seed {fold}: DSC {found['dice']:.4f}, Hdb {found['hdb_mm']:.2f} mm, "

@@ -21,7 +21,7 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
         As in `hcreg.tables.main`.
     folds : list of int
     options : argparse.Namespace
-        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``tensorboard``.
+        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``log``.
     """
     from hcreg import head_circumference
     from hcreg.datasets import synthetic
@@ -55,7 +55,7 @@ def run_table(script, recipes, splits_of, folds, options, read_dataset):
                 folder,
                 fold=fold,
                 seed=options.seed,
-                tensorboard=options.tensorboard,
+                loggers=options.log,
             )
             summary = evaluation.summarise(rows)
             failed = f", {summary['num_failed']} more without a usable mask" if summary["num_failed"] else ""

@@ -67,7 +67,7 @@ def run_volumes(script, recipes, splits_of, folds, options, read_dataset):
         As in `hcreg.tables.main`.
     folds : list of int
     options : argparse.Namespace
-        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``tensorboard``.
+        ``data``, ``out``, ``weights``, ``epochs``, ``seed``, ``smoke``, ``log``.
 
     Notes
     -----
@@ -93,9 +93,7 @@ def run_volumes(script, recipes, splits_of, folds, options, read_dataset):
             cache = read_stacks(dataset, recipe.preparation, options.out / "stacks")
         for fold in folds:
             folder = options.out / recipe.name / f"fold_{fold}"
-            rows = run(
-                recipe, cache, splits[fold], folder, fold=fold, seed=options.seed, tensorboard=options.tensorboard
-            )
+            rows = run(recipe, cache, splits[fold], folder, fold=fold, seed=options.seed, loggers=options.log)
             errors = [f"{name} {summarise(rows, name)['mae_ml']:.1f}" for name in names_in(rows)]
             guesses = [f"{name} {summarise(rows, name, 'constant')['mae_ml']:.1f}" for name in names_in(rows)]
             print(f"{recipe.name}, fold {fold}: MAE {', '.join(errors)} ml (mean: {', '.join(guesses)})", flush=True)
