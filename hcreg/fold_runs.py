@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
 from hcreg import backend, runs, training
 from hcreg.datasets import synthetic
-from hcreg.files import read_rows, write_rows
+from hcreg.files import read_rows, write_rows, written_whole
 
 PREDICTIONS, VALIDATION_PREDICTIONS = "predictions.csv", "validation_predictions.csv"
 
@@ -134,6 +135,24 @@ def borrowed(folder, record, name, own):
             f"{'; '.join(unlike)}. Use the same arguments for both."
         )
     return source, found
+
+
+def take_over(source, folder):
+    """Copy the weights and the history of a finished run to another that measures with its network.
+
+    Parameters
+    ----------
+    source, folder : path-like
+
+    Returns
+    -------
+    list of dict
+        The history.
+    """
+    for name in (training.BEST_WEIGHTS, training.HISTORY):
+        with written_whole(Path(folder) / name) as partial:
+            shutil.copyfile(Path(source) / name, partial)
+    return read_rows(Path(folder) / training.HISTORY)
 
 
 def describe_volumes(records, roots):

@@ -25,6 +25,10 @@ AUGMENTATIONS = {
 }
 
 
+# what a row may have of its own that measures with another row's networks
+_OF_MEASURING = ("row", "trained_as", "build_arguments.trim", "build_arguments.main_piece")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one network is built and trained: a row of a table.
@@ -51,6 +55,8 @@ class Recipe:
     learning_rate : float
     schedule : {"constant", "cosine"}
     batch_size, epochs, patience : int
+    trained_as : str, optional
+        Name of the row whose networks this one measures with, their runs lying beside its own; nothing is trained then.
     paper : dict
         The figures printed in the paper for this row, by the names of `hcreg.evaluation.summarise`.
     """
@@ -68,6 +74,7 @@ class Recipe:
     batch_size: int = 16
     epochs: int = 200
     patience: int = 90
+    trained_as: str | None = None
     paper: dict = field(default_factory=dict)
 
     def with_loss(self, suffix, loss):
@@ -106,6 +113,8 @@ class Recipe:
         }
         if self.loss_weights:
             arguments["loss_weights"] = self.loss_weights
+        if self.trained_as is not None:
+            arguments["trained_as"] = self.trained_as
         return arguments
 
 
@@ -153,20 +162,24 @@ def run(recipe, cache, split, folder, *, fold=0, seed=0, loggers=(), progress=Tr
             "num_channels": recipe.input_shape[2],
             "seed": seed * 1000 + fold,
         }
-        spatial, intensity = AUGMENTATIONS[recipe.augmentation]()
-        augmented = {"spatial": spatial, "intensity": intensity, "shuffle": True}
-        batches = Batches(cache, parts["training"], scale_px, **augmented, **options)
         validation = Batches(cache, parts["validation"], scale_px, **options)
-        history = training.fit(
-            model,
-            batches,
-            validation.arrays(),
-            folder,
-            **training_arguments(recipe),
-            target_scale_px=scale_px,
-            loggers=loggers,
-            progress=f"{recipe.name}, fold {fold}" if progress else False,
-        )
+        if recipe.trained_as is None:
+            spatial, intensity = AUGMENTATIONS[recipe.augmentation]()
+            augmented = {"spatial": spatial, "intensity": intensity, "shuffle": True}
+            history = training.fit(
+                model,
+                Batches(cache, parts["training"], scale_px, **augmented, **options),
+                validation.arrays(),
+                folder,
+                **training_arguments(recipe),
+                target_scale_px=scale_px,
+                loggers=loggers,
+                progress=f"{recipe.name}, fold {fold}" if progress else False,
+            )
+        else:
+            source, _ = fold_runs.borrowed(folder, record, recipe.trained_as, _OF_MEASURING)
+            training.load_weights(model, source / training.BEST_WEIGHTS)
+            history = fold_runs.take_over(source, folder)
         constant = evaluation.constant_predictor(cache, parts["training"])
         options["targets"] = ("hc_fraction",)  # predicting needs no labels: half a gigabyte of masks less at 224 x 224
         unaugmented, test = (Batches(cache, parts[part], scale_px, **options) for part in ("training", "test"))

@@ -4,10 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
+import keras
 import pytest
 
+import hcreg
 from hcreg import cli
 from hcreg.cli import measure_command
 from hcreg.datasets import HC18
@@ -195,7 +198,10 @@ def test_check_of_a_good_and_a_broken_folder(cohort, tmp_path, capsys):
 def test_version(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
-    assert re.match(r"hcreg \d+\.\d+", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.match(rf"hcreg {re.escape(hcreg.__version__)}, Python 3\.\d+", printed)
+    assert f"keras {version('keras')}, tensorflow {version('tensorflow')}" in printed
+    assert f"backend: {keras.backend.backend()}\n" in printed
 
 
 @pytest.mark.parametrize("epochs", ["0", "-1", "few"])

@@ -47,6 +47,9 @@ DIRECT = Recipe(
 TRIMMED = replace(
     DIRECT, name="direct_trimmed", build_arguments={"trim": 1.25}, epochs=LONGER_EPOCHS, patience=LONGER_EPOCHS
 )
+MAIN_PIECE = replace(
+    TRIMMED, name="direct_main_piece", build_arguments={"trim": 1.25, "main_piece": True}, trained_as=TRIMMED.name
+)
 HC_ONLY = replace(TRIMMED, name="direct_hc_only", loss={"hc_fraction": losses.RelativeError()}, loss_weights={})
 HC_ELLIPSE = replace(
     TRIMMED,
@@ -54,6 +57,9 @@ HC_ELLIPSE = replace(
     # of the mask only its own ellipse: the label of "mask" is not used
     loss={"mask": losses.OwnEllipse(sharpness=SHARPNESS, trim=1.25), "hc_fraction": losses.RelativeError()},
     loss_weights={"mask": 0.25},
+)
+HC_MAIN_PIECE = replace(
+    HC_ELLIPSE, name="direct_hc_main_piece", build_arguments=MAIN_PIECE.build_arguments, trained_as=HC_ELLIPSE.name
 )
 MASK_ONLY = replace(
     DIRECT,
@@ -64,7 +70,7 @@ MASK_ONLY = replace(
 )
 PAPERS_NETWORK = SMALL[-1].with_loss("mae", LOSSES["mae"])
 PAPERS_RUNS = Path(__file__).parents[1] / "zhang2020" / "results" / "runs"
-OWN_ROWS = [DIRECT, TRIMMED, HC_ONLY, HC_ELLIPSE, MASK_ONLY]
+OWN_ROWS = [DIRECT, TRIMMED, MAIN_PIECE, HC_ONLY, HC_ELLIPSE, HC_MAIN_PIECE, MASK_ONLY]
 ROWS = [*OWN_ROWS, PAPERS_NETWORK]
 
 

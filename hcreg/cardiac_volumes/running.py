@@ -1,6 +1,5 @@
 """Train a recipe on one part of a data set, choose its weights on a second, test it on a third."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 from hcreg import fold_runs, runs, training
 from hcreg.datasets import splits
 from hcreg.datasets.volume_cache import VolumeCache
-from hcreg.files import read_rows, written_whole
 from hcreg.preprocessing.cardiac import PHASES, STRUCTURES
 from hcreg.progress import progress_bar
 from hcreg.recipe_arguments import training_arguments
@@ -88,10 +86,7 @@ def _trained_before(recipe, folder, record):
     """The same of the row that was trained, its weights and history copied to this one's folder."""
     source, _ = fold_runs.borrowed(folder, record, recipe.trained_as, _OF_MEASURING)
     model, scale = load_network(replace(recipe, name=recipe.trained_as), source)
-    for name in (training.BEST_WEIGHTS, training.HISTORY):
-        with written_whole(folder / name) as partial:
-            shutil.copyfile(source / name, partial)
-    return model, scale, read_rows(source / training.HISTORY)
+    return model, scale, fold_runs.take_over(source, folder)
 
 
 def open_run(recipe, records, split, folder, *, fold=0, seed=0):

@@ -1,11 +1,12 @@
 """Options of the commands of ``hcreg``, and their help texts."""
 
 import argparse
+import json
 import math
+import os
+import platform
 import re
 from pathlib import Path
-
-from hcreg._version import __version__
 
 HEAD_MODELS = ("cnn_1m", "cnn_263k", "vgg16_regressor", "resnet50_regressor")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -22,7 +23,7 @@ def command_line():
     parser = argparse.ArgumentParser(
         prog="hcreg", description="Measure anatomy in medical images by regression networks, and show why."
     )
-    parser.add_argument("--version", action="version", version=f"hcreg {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="versions of hcreg and of what it runs on")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     quickstart = commands.add_parser(
@@ -212,6 +213,22 @@ def _add_trials(commands):
     target = export.add_mutually_exclusive_group(required=True)
     target.add_argument("--csv", type=Path, metavar="FILE")
     target.add_argument("--optuna", metavar="URL", help="Optuna storage, such as sqlite:///trials.db")
+
+
+class _Version(argparse.Action):
+    """Print the versions, looked up when asked for and not before, and end."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from hcreg.provenance import package_versions
+
+        versions = package_versions(more=("keras-tuner", "torch"))
+        settings = Path.home() / ".keras" / "keras.json"
+        written = json.loads(settings.read_text()).get("backend") if settings.is_file() else None
+        backend = os.environ.get("KERAS_BACKEND") or written or "tensorflow"
+        print(f"hcreg {versions.pop('hcreg')}, Python {platform.python_version()}, {platform.platform()}")
+        print(", ".join(f"{package} {number}" for package, number in versions.items()))
+        print(f"backend: {backend}")
+        parser.exit()
 
 
 def _add_database(parser):

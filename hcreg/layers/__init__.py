@@ -6,6 +6,7 @@ from hcreg.layers.batch_statistics import BatchStatistics
 from hcreg.layers.cam import GradCAM, HiResCAM
 from hcreg.layers.conv3d import Conv3D
 from hcreg.layers.ellipse_moments import EllipseMoments
+from hcreg.layers.main_piece import MainPiece
 from hcreg.layers.relevance_sums import RelevanceSums, SwapOutside
 from hcreg.layers.side_check import SideCheck
 from hcreg.layers.soft_voxel_count import SoftVoxelCount
@@ -21,6 +22,7 @@ __all__ = [
     "GradCAM",
     "HeldStatistics",
     "HiResCAM",
+    "MainPiece",
     "RelevanceSums",
     "SideCheck",
     "SoftVoxelCount",

@@ -2,7 +2,7 @@
 
 import keras
 
-from hcreg.layers import BatchNormalization, EllipseMoments
+from hcreg.layers import BatchNormalization, EllipseMoments, MainPiece
 from hcreg.models import weights_file
 from hcreg.models.backbone import check_input_shape, with_seed
 from hcreg.models.mask_output import check_multiple, check_output, mask_from_logits
@@ -17,6 +17,7 @@ def direct_hc(
     head="ellipse",
     num_members=1,
     trim=None,
+    main_piece=False,
     weights=None,
     seed=None,
 ):
@@ -43,6 +44,8 @@ def direct_hc(
     trim : float from 1.1 to 4, optional
         The circumference leaves out what lies farther out than so many semi-axes, specks beside the head; see
         `hcreg.layers.EllipseMoments`.
+    main_piece : bool
+        The circumference is that of the largest connected piece of the mask; see `hcreg.layers.MainPiece`.
     weights : path, optional
         A ``.weights.h5`` file of this very network.
     seed : int, optional
@@ -89,7 +92,7 @@ def direct_hc(
     logits = [_logits(image, filters, stem_stride, prefix) for prefix in prefixes]
     if num_members > 1:
         logits = [keras.layers.Average(name="mask_logits")(logits)]
-    model = keras.Model(image, mask_from_logits(logits[0], head, "sigmoid", trim), name="direct_hc")
+    model = keras.Model(image, mask_from_logits(logits[0], head, "sigmoid", trim, main_piece), name="direct_hc")
     if seed is not None:
         model = with_seed(model, seed)
     if weights is not None:
@@ -119,7 +122,7 @@ def direct_hc_ensemble(members):
     if len(members) < 2:
         raise ValueError(f"An ensemble needs two members or more. Received: {len(members)}.")
     shapes = [[(weight.path.split("/", 1)[-1], tuple(weight.shape)) for weight in member.weights] for member in members]
-    kinds = {(member.input_shape, _trim_of(member)) for member in members}
+    kinds = {(member.input_shape, *_how_measured(member)) for member in members}
     if any(found != shapes[0] for found in shapes[1:]) or len(kinds) > 1:
         raise ValueError("The members of an ensemble are built by direct_hc with the same arguments; these are not.")
     first = members[0]
@@ -132,7 +135,7 @@ def direct_hc_ensemble(members):
         2 ** len(strides),
         "ellipse" if isinstance(first.output, dict) else "mask",
         len(members),
-        _trim_of(first),
+        *_how_measured(first),
     )
     for number, member in enumerate(members, start=1):
         for layer in member.layers:
@@ -141,8 +144,10 @@ def direct_hc_ensemble(members):
     return ensemble
 
 
-def _trim_of(model):
-    return next((layer.trim for layer in model.layers if isinstance(layer, EllipseMoments)), None)
+def _how_measured(model):
+    """The arguments trim and main_piece of `direct_hc`."""
+    trim = next((layer.trim for layer in model.layers if isinstance(layer, EllipseMoments)), None)
+    return trim, any(isinstance(layer, MainPiece) for layer in model.layers)
 
 
 def _of_first_convolution(name):

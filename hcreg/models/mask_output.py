@@ -2,7 +2,7 @@
 
 import keras
 
-from hcreg.layers import EllipseMoments
+from hcreg.layers import EllipseMoments, MainPiece
 from hcreg.preprocessing.frames import REFERENCE_SHAPE
 
 HEADS = ("mask", "ellipse")
@@ -79,7 +79,7 @@ def mask_output(features, classes, head, kernel_size, activation="sigmoid"):
     return mask_from_logits(logits, head, activation)
 
 
-def mask_from_logits(logits, head, activation, trim=None):
+def mask_from_logits(logits, head, activation, trim=None, main_piece=False):
     """The mask of given logits, and its circumference on request; see `mask_output`.
 
     Parameters
@@ -89,6 +89,8 @@ def mask_from_logits(logits, head, activation, trim=None):
         As in `mask_output`.
     trim : float, optional
         Of the circumference's `hcreg.layers.EllipseMoments`.
+    main_piece : bool
+        Whether the circumference is that of the mask's `hcreg.layers.MainPiece`; the mask itself stays as it is.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def mask_from_logits(logits, head, activation, trim=None):
     mask = keras.layers.Activation(activation, dtype="float32", name="mask")(logits)
     if head == "mask":
         return mask
-    return _with_circumference(mask, trim)
+    return _with_circumference(mask, trim, main_piece)
 
 
 def with_ellipse(model):
@@ -138,11 +140,12 @@ def with_ellipse(model):
     return keras.Model(model.inputs, _with_circumference(outputs), name=model.name)
 
 
-def _with_circumference(mask, trim=None):
+def _with_circumference(mask, trim=None, main_piece=False):
     height, width = mask.shape[1:3]
     frame_height, frame_width = REFERENCE_SHAPE
     pixel_size = (1 / width, frame_height / frame_width / height)
-    moments = EllipseMoments(pixel_size, sharpness=SHARPNESS, trim=trim, name="ellipse")(mask)
+    measured = MainPiece(name="main_piece")(mask) if main_piece else mask
+    moments = EllipseMoments(pixel_size, sharpness=SHARPNESS, trim=trim, name="ellipse")(measured)
     # a layer of its own, so that the output and its loss go by the name of the regressors' output
     circumference = keras.layers.Identity(dtype="float32", name="hc_fraction")(moments["circumference"])
     return {"mask": mask, "hc_fraction": circumference}

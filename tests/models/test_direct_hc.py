@@ -68,6 +68,21 @@ def test_a_speck_far_off_is_left_out_of_a_trimmed_circumference():
     assert abs(lengthened[1.25]) < 1e-3
 
 
+def test_another_object_is_left_out_of_the_main_pieces_circumference():
+    head = Ellipse(40.0, 30.0, 20.0, 15.0, 0.4).mask((64, 128))
+    both = head | Ellipse(100.0, 30.0, 17.0, 15.0, 0.4).mask((64, 128))  # too large for a window about both
+    lengthened = {}
+    for main_piece in (False, True):
+        model = models.direct_hc((64, 128, 1), (2, 4), trim=1.25, main_piece=main_piece, seed=0)
+        measured = keras.Model(model.get_layer("mask").output, model.get_layer("hc_fraction").output)
+        found = [outputs_of(measured, mask[None, ..., None].astype(np.float32)).item() for mask in (head, both)]
+        lengthened[main_piece] = found[1] / found[0] - 1
+        assert lengthened[main_piece] > 0.5 or lengthened[main_piece] == 0
+    assert lengthened[False] > lengthened[True]
+    ensemble = models.direct_hc_ensemble([models.direct_hc(**SMALL, main_piece=True, seed=seed) for seed in (0, 1)])
+    assert "main_piece" in {layer.name for layer in ensemble.layers}
+
+
 def test_with_a_mask_head_it_gives_the_same_mask_alone(images):
     both, mask = (models.direct_hc(**SMALL, head=head, seed=3) for head in ("ellipse", "mask"))
     np.testing.assert_array_equal(outputs_of(mask, images), outputs_of(both, images)["mask"])
