@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from experiments.direct_regression.model_card import card
-from experiments.direct_regression.train import FOLDER, FOLDS, TRIMMED
+from experiments.direct_regression.train import FOLDER, FOLDS, MAIN_PIECE
 from hcreg import evaluation, fold_runs, models, runs, tables, training
 from hcreg.files import write_json, write_rows, written_whole
 from hcreg.model_state import weights_bytes
@@ -66,13 +66,13 @@ def write_preset(out, folds, target):
     folds : list of int
     target : path-like
     """
-    predictions, records = tables.read_table([TRIMMED], folds, out)
-    rows, records = predictions[TRIMMED.name], records[TRIMMED.name]
+    predictions, records = tables.read_table([MAIN_PIECE], folds, out)
+    rows, records = predictions[MAIN_PIECE.name], records[MAIN_PIECE.name]
     arguments = records[0]["arguments"]
     members = []
     for fold in folds:
         member = models.direct_hc(tuple(arguments["input_shape"]), **arguments["build_arguments"])
-        training.load_weights(member, Path(out) / TRIMMED.name / f"fold_{fold}" / training.BEST_WEIGHTS)
+        training.load_weights(member, Path(out) / MAIN_PIECE.name / f"fold_{fold}" / training.BEST_WEIGHTS)
         members.append(member)
     ensemble = models.direct_hc_ensemble(members)
     target = Path(target)

@@ -1,6 +1,6 @@
 """What the network that `final_model` writes says of itself."""
 
-from experiments.direct_regression.train import TRIMMED
+from experiments.direct_regression.train import MAIN_PIECE
 from hcreg import evaluation
 from hcreg.tables import views
 from hcreg.tables.comparing import aligned
@@ -51,11 +51,11 @@ def card(rows, num_parameters, num_members, seed):
     -------
     str
     """
-    parts = {"all": rows, **views.by_trimester(TRIMMED, rows)}
+    parts = {"all": rows, **views.by_trimester(MAIN_PIECE, rows)}
     lines = [["", "images", *COLUMNS.values()]]
     for name, part in parts.items():
         found = evaluation.summarise(part)
-        label = name.removeprefix(f"{TRIMMED.name}, ")
+        label = name.removeprefix(f"{MAIN_PIECE.name}, ")
         lines.append([label, str(found["num_subjects"]), *(f"{found[column]:.2f}" for column in COLUMNS)])
     return CARD.format(
         num_members=num_members,

@@ -26,7 +26,8 @@ def folder(tmp_path_factory):
         train_without_graphs(patch)
         small = {"filters": (2, 4)}
         rows = [
-            replace(row, build_arguments={**row.build_arguments, **small}) for row in (train.TRIMMED, train.MASK_ONLY)
+            replace(row, build_arguments={**row.build_arguments, **small})
+            for row in (train.TRIMMED, train.MAIN_PIECE, train.MASK_ONLY)
         ]
         patch.setattr(train, "ROWS", rows)
         common = ["--smoke", "--out", str(folder), "--folds", "0", "1", "--rows", *(row.name for row in rows)]
@@ -38,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 def test_rows_differ_by_what_they_are_trained_on():
-    direct, trimmed, hc_only, hc_ellipse, mask_only, papers = train.ROWS
+    direct, trimmed, main_piece, hc_only, hc_ellipse, hc_main_piece, mask_only, papers = train.ROWS
     assert set(direct.loss) == {"mask", "hc_fraction"}
     assert set(hc_only.loss) == {"hc_fraction"}
     assert isinstance(hc_ellipse.loss["mask"], OwnEllipse)  # which does not look at the label
@@ -49,6 +50,10 @@ def test_rows_differ_by_what_they_are_trained_on():
     assert replace(hc_only, **same | {"name": trimmed.name}) == trimmed
     assert replace(hc_ellipse, **same | {"name": trimmed.name}) == trimmed
     assert replace(mask_only, **same, build_arguments={}) == direct
+    for row, measured_otherwise in ((trimmed, main_piece), (hc_ellipse, hc_main_piece)):
+        assert measured_otherwise.build_arguments == {"trim": 1.25, "main_piece": True}
+        before = {"name": row.name, "build_arguments": {"trim": 1.25}, "trained_as": None}
+        assert (measured_otherwise.trained_as, replace(measured_otherwise, **before)) == (row.name, row)
     assert mask_only.build_arguments == {"head": "mask"}
     assert papers.name == "cnn_1m_mae"
 
@@ -63,8 +68,9 @@ def test_the_papers_runs_are_the_committed_ones_on_all_folds(tmp_path):
 
 
 def test_a_report_has_the_table_the_trimesters_and_the_pictures(folder):
-    constant, direct, mask_only = read_rows(folder / "results" / "train.csv", text=TEXT)
-    assert (direct["row"], mask_only["row"]) == ("direct_trimmed", "direct_mask_only")
+    constant, direct, main_piece, mask_only = read_rows(folder / "results" / "train.csv", text=TEXT)
+    rows = (direct["row"], main_piece["row"], mask_only["row"])
+    assert rows == ("direct_trimmed", "direct_main_piece", "direct_mask_only")
     assert direct["num_subjects"] == constant["num_subjects"] > 4
     lines = read_rows(folder / "results" / "train_by_trimester.csv", text=TEXT)
     of_direct = [line for line in lines if line["row"].startswith("direct_trimmed, trimester ")]
@@ -76,23 +82,45 @@ def test_a_report_has_the_table_the_trimesters_and_the_pictures(folder):
     }
 
 
+def test_a_row_may_measure_with_the_networks_of_another(folder):
+    weights = [folder / row / "fold_1" / "checkpoint.weights.h5" for row in ("direct_trimmed", "direct_main_piece")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    record = read_json(folder / "direct_main_piece" / "fold_1" / "run.json")
+    assert record["arguments"]["trained_as"] == "direct_trimmed"
+    assert record["status"] == "finished"
+    before, measured = (
+        read_rows(folder / row / "fold_1" / "predictions.csv") for row in ("direct_trimmed", "direct_main_piece")
+    )
+    assert [row["subject_id"] for row in before] == [row["subject_id"] for row in measured]
+    ellipses = [[row["hc_ellipse_mm"] for row in rows] for rows in (before, measured)]
+    np.testing.assert_allclose(*ellipses, rtol=1e-4)  # one mask
+
+
+def test_a_row_without_its_networks_says_which_row_to_run_first(folder, capsys):
+    only = ["--rows", train.MAIN_PIECE.name, "--folds", "0"]
+    assert train.main(["run", "--smoke", "--out", str(folder / "alone"), *only]) == 1
+    assert (
+        "direct_main_piece goes on from the networks of direct_trimmed, and there is no run" in capsys.readouterr().err
+    )
+
+
 def test_the_preset_measures_with_the_mean_of_both_folds_and_is_calibrated_out_of_fold(folder):
     regressor = TrainedRegressor(folder / "preset")
     assert regressor.segments
     assert (
         regressor.model.count_params()
-        == 2 * TrainedRegressor(folder / "direct_trimmed" / "fold_0").model.count_params()
+        == 2 * TrainedRegressor(folder / "direct_main_piece" / "fold_0").model.count_params()
     )
     record = HC18(folder / "data")[0]
     logits = []
-    for run in ("direct_trimmed/fold_0", "direct_trimmed/fold_1", "preset"):
+    for run in ("direct_main_piece/fold_0", "direct_main_piece/fold_1", "preset"):
         member = TrainedRegressor(folder / run)
         prepared = member.prepared_or_error(record.image_path, record.pixel_size_mm)
         mask = np.asarray(member.model(prepared.inputs)["mask"]).clip(1e-6, 1 - 1e-6)
         logits.append(np.log(mask / (1 - mask)))
     np.testing.assert_allclose(logits[2], (logits[0] + logits[1]) / 2, atol=5e-2)  # weights of half precision
     predictions = [
-        row for fold in (0, 1) for row in read_rows(folder / "direct_trimmed" / f"fold_{fold}" / "predictions.csv")
+        row for fold in (0, 1) for row in read_rows(folder / "direct_main_piece" / f"fold_{fold}" / "predictions.csv")
     ]
     assert len(regressor.scores_px) == len(predictions)
     out_of_fold = read_json(folder / "preset" / "run.json")["out_of_fold"]
@@ -121,7 +149,7 @@ def test_weights_too_large_for_half_precision_are_refused(tmp_path):
 
 def test_folds_that_are_missing_are_named(folder, capsys):
     assert final_model.main(["write", "--out", str(folder), "--save", str(folder / "none")]) == 1
-    assert "lacks 3 run(s): direct_trimmed fold 2 (not run)" in capsys.readouterr().err
+    assert "lacks 3 run(s): direct_main_piece fold 2 (not run)" in capsys.readouterr().err
     assert label_noise.main(["report", "--out", str(folder), "--rows", "direct_trimmed"]) == 1
     assert "direct_regression.label_noise: " in capsys.readouterr().err
 
@@ -145,8 +173,8 @@ def test_the_calibration_is_counted_by_hand(tmp_path):
 
 def test_a_report_has_the_calibration(folder):
     kept = read_rows(folder / "results" / "train_calibration.csv", text=("row",))
-    assert {line["row"] for line in kept} == {"direct_trimmed", "direct_mask_only"}
-    assert [line["nominal"] for line in kept] == 2 * list(calibration.NOMINAL)
+    assert {line["row"] for line in kept} == {"direct_trimmed", "direct_main_piece", "direct_mask_only"}
+    assert [line["nominal"] for line in kept] == 3 * list(calibration.NOMINAL)
 
 
 def test_parts_of_the_training_images_are_whole_examinations_one_inside_the_other(folder):
