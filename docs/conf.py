@@ -19,11 +19,11 @@ html_title = f"hcreg {release}"
 html_show_sourcelink = False
 
 numpydoc_show_class_members = False
+autodoc_inherit_docstrings = False  # Keras's own are not written in reStructuredText
 autodoc_member_order = "bysource"
 nb_execution_mode = "off"  # tests run the tutorials; their committed output is shown
 bibtex_bibfiles = ["references.bib"]
-# A table of two narrow columns is fine; equations in notebooks are not used.
-suppress_warnings = ["myst.header"]
+suppress_warnings = ["bibtex.missing_field"]  # theses and reports of which no more is known
 
 # The public names: of these modules what __all__ lists, or else what they define.
 MODULES = (

@@ -62,13 +62,20 @@ def main(arguments=None):
             print(f"{name}: left out, it needs --torch-python")
             continue
         given = [(FLAGS[need], getattr(options, need)) for need in needed if getattr(options, need) is not None]
-        command = [sys.executable, "-m", f"experiments.benchmarks.{name}", *(str(word) for pair in given for word in pair)]
+        command = [
+            sys.executable,
+            "-m",
+            f"experiments.benchmarks.{name}",
+            *(str(word) for pair in given for word in pair),
+        ]
         print(f"{name}:", flush=True)
         if subprocess.run(command).returncode:
             failed.append(name)
     rows = summary_rows(common.RESULTS)
     write_rows(common.RESULTS / SUMMARY, rows)
-    print(f"{len(rows)} figures in {common.RESULTS / SUMMARY}, {sum(row['met'] == 'missed' for row in rows)} goals missed")
+    print(
+        f"{len(rows)} figures in {common.RESULTS / SUMMARY}, {sum(row['met'] == 'missed' for row in rows)} goals missed"
+    )
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -85,7 +85,7 @@ class AOPC(ErrorCurves):
     name : str
         Of the analyzer.
     order : str
-    region_scores : ndarray of shape (num_images, *regions) or None
+    region_scores : ndarray of shape (num_images, regions...) or None
         The maps, region by region.
     region_order : ndarray of int, shape (num_images, num_regions)
         Numbers of the regions in the order they were replaced; C order over the grid.

@@ -94,9 +94,9 @@ def aopc(
     ----------
     model : keras.Model
         Maps images to one number each, or has such an output (see `output` and `neuron`).
-    analyzer : object with ``analyze(images)``, or array-like of shape (num_images, *spatial, map_channels), or None
+    analyzer : object with ``analyze(images)``, or array-like of shape (num_images, spatial..., map_channels), or None
         An analyzer of `hcreg.analyzers`, or maps it has made. None only with ``order="random"``.
-    images : array-like of shape (num_images, *spatial, channels)
+    images : array-like of shape (num_images, spatial..., channels)
         As the network takes them.
     targets : array-like of shape (num_images,), optional
         True values in the unit of ``scale * output``. By default the predictions of the clean images: the error is then
@@ -263,7 +263,7 @@ def perturbation_sequence(result, image, number=0, draw=0):
     Parameters
     ----------
     result : AOPC
-    image : array-like of shape (*spatial, channels)
+    image : array-like of shape (spatial..., channels)
         As it was handed to `aopc`.
     number : int
         Its place among the images there: the noise depends on it.
@@ -271,7 +271,7 @@ def perturbation_sequence(result, image, number=0, draw=0):
 
     Returns
     -------
-    ndarray of float32, shape (steps + 1, *spatial, channels)
+    ndarray of float32, shape (steps + 1, spatial..., channels)
 
     Raises
     ------

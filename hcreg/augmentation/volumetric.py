@@ -79,7 +79,7 @@ def warp_stack(stack, matrix, shape, border="edge", nearest=False):
 
     Returns
     -------
-    ndarray of shape (*shape, ...), of the dtype of `stack`
+    ndarray of shape (shape..., ...), of the dtype of `stack`
 
     Raises
     ------
@@ -108,7 +108,7 @@ def warp_shares(shares, matrix, shape):
 
     Returns
     -------
-    ndarray of shape (*shape, [slices,] classes), float32
+    ndarray of shape (shape..., [slices,] classes), float32
         A voxel's shares sum to 1. The area of a structure that stays inside is `size_factor` times what it was.
     """
     return with_background(warp_stack(shares[..., 1:], matrix, shape, "zero"))

@@ -233,7 +233,7 @@ class GradCAM(_ActivationMap):
 
     Notes
     -----
-    Its pictures show what the network computes only behind global average pooling ([2]_ of `HiResCAM`): elsewhere the
+    Its pictures show what the network computes only behind global average pooling (draelos2020hirescam): elsewhere the
     mean gradient moves relevance to where the network does not look.
 
     References

@@ -44,7 +44,7 @@ class Conv3D(keras.layers.Conv3D):
         Parameters
         ----------
         inputs : tensor of shape (batch, height, width, slices, channels)
-        kernel : tensor of shape (*kernel_size, channels, filters)
+        kernel : tensor of shape (kernel_size..., channels, filters)
 
         Returns
         -------

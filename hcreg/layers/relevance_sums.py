@@ -68,7 +68,7 @@ class RelevanceSums(keras.layers.Layer):
         Parameters
         ----------
         inputs : list of tensors
-            Logits (batch, classes); maps (batch, *cells, maps); mask (batch, *spatial, 1 or classes), from 0, outside,
+            Logits (batch, classes); maps (batch, cells..., maps); mask (batch, spatial..., 1 or classes), 0 outside up
             to 1; and, if there are any, the logits of the swapped images.
         training : bool, optional
             Whether this is a step to count.
@@ -155,7 +155,7 @@ class SwapOutside(keras.layers.Layer):
         Parameters
         ----------
         inputs : list of tensors
-            Images (batch, *spatial, channels) and masks (batch, *spatial, 1 or classes), from 0 to 1.
+            Images (batch, spatial..., channels) and masks (batch, spatial..., 1 or classes), from 0 to 1.
 
         Returns
         -------
