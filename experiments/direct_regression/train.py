@@ -28,7 +28,7 @@ from hcreg.tables.saving import copy_record, draw_figures
 
 FOLDER = "direct_regression"
 FOLDS = [0, 1, 2, 3, 4]
-EPOCHS, LONGER_EPOCHS = 40, 60
+EPOCHS, LONGER_EPOCHS, MOST_EPOCHS = 40, 60, 150
 
 DIRECT = Recipe(
     "direct",
@@ -61,6 +61,8 @@ HC_ELLIPSE = replace(
 HC_MAIN_PIECE = replace(
     HC_ELLIPSE, name="direct_hc_main_piece", build_arguments=MAIN_PIECE.build_arguments, trained_as=HC_ELLIPSE.name
 )
+# its training images are not fitted yet after 60 epochs
+HC_LONGER = replace(HC_ELLIPSE, name="direct_hc_longer", epochs=MOST_EPOCHS, patience=MOST_EPOCHS)
 MASK_ONLY = replace(
     DIRECT,
     name="direct_mask_only",
@@ -70,7 +72,7 @@ MASK_ONLY = replace(
 )
 PAPERS_NETWORK = SMALL[-1].with_loss("mae", LOSSES["mae"])
 PAPERS_RUNS = Path(__file__).parents[1] / "zhang2020" / "results" / "runs"
-OWN_ROWS = [DIRECT, TRIMMED, MAIN_PIECE, HC_ONLY, HC_ELLIPSE, HC_MAIN_PIECE, MASK_ONLY]
+OWN_ROWS = [DIRECT, TRIMMED, MAIN_PIECE, HC_ONLY, HC_ELLIPSE, HC_MAIN_PIECE, HC_LONGER, MASK_ONLY]
 ROWS = [*OWN_ROWS, PAPERS_NETWORK]
 
 

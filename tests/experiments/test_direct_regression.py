@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 def test_rows_differ_by_what_they_are_trained_on():
-    direct, trimmed, main_piece, hc_only, hc_ellipse, hc_main_piece, mask_only, papers = train.ROWS
+    direct, trimmed, main_piece, hc_only, hc_ellipse, hc_main_piece, hc_longer, mask_only, papers = train.ROWS
     assert set(direct.loss) == {"mask", "hc_fraction"}
     assert set(hc_only.loss) == {"hc_fraction"}
     assert isinstance(hc_ellipse.loss["mask"], OwnEllipse)  # which does not look at the label
@@ -50,6 +50,7 @@ def test_rows_differ_by_what_they_are_trained_on():
     assert replace(hc_only, **same | {"name": trimmed.name}) == trimmed
     assert replace(hc_ellipse, **same | {"name": trimmed.name}) == trimmed
     assert replace(mask_only, **same, build_arguments={}) == direct
+    assert replace(hc_longer, name=hc_ellipse.name, epochs=60, patience=60) == hc_ellipse
     for row, measured_otherwise in ((trimmed, main_piece), (hc_ellipse, hc_main_piece)):
         assert measured_otherwise.build_arguments == {"trim": 1.25, "main_piece": True}
         before = {"name": row.name, "build_arguments": {"trim": 1.25}, "trained_as": None}
