@@ -29,7 +29,7 @@ suppress_warnings = ["bibtex.missing_field"]  # theses and reports of which no m
 MODULES = (
     *("datasets", "preprocessing", "augmentation", "geometry"),
     *("models", "layers", "losses", "metrics", "statistics"),
-    *("head_circumference", "cardiac_volumes", "head_volumes", "measurement", "evaluation"),
+    *("head_circumference", "cardiac_volumes", "head_volumes", "measurement", "exported", "evaluation"),
     *("analyzers", "explanation", "plotting", "tuning", "tables", "training", "loggers", "presets"),
 )
 REFERENCE = Path(__file__).parent / "reference"

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcreg import evaluation, geometry, models, presets, runs, statistics, training
+from hcreg import evaluation, exported, geometry, models, presets, runs, statistics, training
 from hcreg.files import read_rows
 from hcreg.mask_measures import predicted_length
 from hcreg.preprocessing.frames import input_image, normalise, place, working_image
@@ -62,65 +62,26 @@ class Measurement:
     mask: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
-class TrainedRegressor:
-    """A finished run, ready to measure: of a network that predicts the circumference, or a mask, or both.
-
-    Parameters
-    ----------
-    folder : path-like
-        A run folder, a folder that holds exactly one, or the name of a preset (`hcreg.presets.NAMES`).
+class Regressor:
+    """What measures heads: it brings images to a network's input, and its outputs back to millimetres.
 
     Attributes
     ----------
-    model : keras.Model
-        With the best weights.
-    record : dict
-        The run's ``run.json``.
+    folder : pathlib.Path
+        Where the network comes from.
+    name : str
+        Of the network's builder.
+    input_shape : tuple of int (height_px, width_px, channels)
+    normalisation : str
+    scale_px : float, reference px
+        What an output of 1 is.
+    scores_px : ndarray, reference px
+        Absolute errors that calibrate the intervals.
     trained_on_synthetic : bool
         Whether the run's images were drawn by a program.
     segments : bool
         Whether the network predicts a mask, so that measurements have an ellipse.
     """
-
-    def __init__(self, folder):
-        self.folder = runs.find_run(presets.located(folder))
-        self.record = runs.read_run(self.folder)
-        if self.record["status"] != "finished":
-            raise ValueError(
-                f"{self.folder} is not finished (status {self.record['status']!r}): run the training command again; "
-                "it goes on where it stopped."
-            )
-        arguments = self.record["arguments"]
-        needed = {"input_shape", "normalisation", "builder", "build_arguments"}
-        if not needed <= set(arguments) or "target_scale_px" not in self.record:
-            raise ValueError(
-                f"{self.folder} is a run of another kind: its {runs.RUN_FILE} does not describe a network that "
-                "measures head circumference. Name a run folder of `hcreg quickstart` or of a table of such networks."
-            )
-        self.input_shape = tuple(arguments["input_shape"])
-        self.normalisation = arguments["normalisation"]
-        self.scale_px = self.record["target_scale_px"]
-        self.trained_on_synthetic = bool(arguments.get("data", {}).get("synthetic", False))
-        build = getattr(models, arguments["builder"], None)
-        if build is None:
-            version = self.record.get("versions", {}).get("hcreg", "unknown")
-            raise ValueError(
-                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, which this version of "
-                f"hcreg does not have. The run was made with hcreg {version}."
-            )
-        build_arguments = {**arguments["build_arguments"]}
-        if "weights" in build_arguments:
-            build_arguments["weights"] = None  # the trained weights follow
-        self.model = build(input_shape=self.input_shape, **build_arguments)
-        outputs = training.outputs_of(self.model)
-        self.segments = "mask" in outputs
-        if not set(outputs) <= {"mask", "hc_fraction"} or (self.segments and _num_masks(self.model) != 1):
-            raise ValueError(
-                f"{self.folder} is a run of another kind: its network does not end with a head circumference or the "
-                f"mask of one head, but with {self.model.output_shape}."
-            )
-        training.load_weights(self.model, self.folder / training.BEST_WEIGHTS)
-        self.scores_px = evaluation.conformal_scores(read_rows(self.folder / "validation_predictions.csv"))
 
     def measure(self, image, pixel_size_mm, coverage=evaluation.COVERAGE):
         """Measure one image.
@@ -200,14 +161,15 @@ class TrainedRegressor:
         pairs = zip(prepared, self._predict(prepared))
         return [_measurement(item, outputs, half_width_px, coverage) for item, outputs in pairs]
 
+    def _outputs(self, images):
+        """Arrays by name, "mask" and "hc_fraction" or one of them, of a batch of inputs."""
+        raise NotImplementedError
+
     def _predict(self, prepared):
         """One dict an image: the circumference in reference px, the probabilities, or both."""
         if not prepared:
             return []
-        outputs = self.model.predict_on_batch(np.concatenate([item.inputs for item in prepared]))
-        if not isinstance(outputs, dict):
-            outputs = {"mask" if self.segments else "hc_fraction": outputs}
-        outputs = {name: np.asarray(values) for name, values in outputs.items()}
+        outputs = self._outputs(np.concatenate([item.inputs for item in prepared]))
         if "hc_fraction" in outputs:
             outputs["hc_px"] = outputs.pop("hc_fraction").astype(float).reshape(-1) * self.scale_px
         return [{name: values[index] for name, values in outputs.items()} for index in range(len(prepared))]
@@ -246,6 +208,145 @@ class TrainedRegressor:
             )
         inputs = normalise(resized[None], self.normalisation, self.input_shape[2])
         return Prepared(inputs, grey, pixels.shape, spacing_mm)
+
+
+class TrainedRegressor(Regressor):
+    """A finished run, ready to measure: of a network that predicts the circumference, or a mask, or both.
+
+    Parameters
+    ----------
+    folder : path-like
+        A run folder, a folder that holds exactly one, or the name of a preset (`hcreg.presets.NAMES`).
+
+    Attributes
+    ----------
+    model : keras.Model
+        With the best weights.
+    record : dict
+        The run's ``run.json``.
+    """
+
+    def __init__(self, folder):
+        self.folder = runs.find_run(presets.located(folder))
+        self.record = runs.read_run(self.folder)
+        if self.record["status"] != "finished":
+            raise ValueError(
+                f"{self.folder} is not finished (status {self.record['status']!r}): run the training command again; "
+                "it goes on where it stopped."
+            )
+        arguments = self.record["arguments"]
+        needed = {"input_shape", "normalisation", "builder", "build_arguments"}
+        if not needed <= set(arguments) or "target_scale_px" not in self.record:
+            raise ValueError(
+                f"{self.folder} is a run of another kind: its {runs.RUN_FILE} does not describe a network that "
+                "measures head circumference. Name a run folder of `hcreg quickstart` or of a table of such networks."
+            )
+        self.name = arguments["builder"]
+        self.input_shape = tuple(arguments["input_shape"])
+        self.normalisation = arguments["normalisation"]
+        self.scale_px = self.record["target_scale_px"]
+        self.trained_on_synthetic = bool(arguments.get("data", {}).get("synthetic", False))
+        build = getattr(models, arguments["builder"], None)
+        if build is None:
+            version = self.record.get("versions", {}).get("hcreg", "unknown")
+            raise ValueError(
+                f"{self.folder / runs.RUN_FILE} names the builder {arguments['builder']!r}, which this version of "
+                f"hcreg does not have. The run was made with hcreg {version}."
+            )
+        build_arguments = {**arguments["build_arguments"]}
+        if "weights" in build_arguments:
+            build_arguments["weights"] = None  # the trained weights follow
+        self.model = build(input_shape=self.input_shape, **build_arguments)
+        outputs = training.outputs_of(self.model)
+        self.segments = "mask" in outputs
+        if not set(outputs) <= {"mask", "hc_fraction"} or (self.segments and _num_masks(self.model) != 1):
+            raise ValueError(
+                f"{self.folder} is a run of another kind: its network does not end with a head circumference or the "
+                f"mask of one head, but with {self.model.output_shape}."
+            )
+        training.load_weights(self.model, self.folder / training.BEST_WEIGHTS)
+        self.scores_px = evaluation.conformal_scores(read_rows(self.folder / "validation_predictions.csv"))
+
+    def export(self, path):
+        """Write the network as ONNX, with what measuring with it needs beside it.
+
+        Parameters
+        ----------
+        path : path-like
+            Ending in ``.onnx``.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ValueError, ImportError
+            As `hcreg.exported.write`.
+        """
+        return exported.write(
+            self.model,
+            path,
+            name=self.name,
+            input_shape=list(self.input_shape),
+            normalisation=self.normalisation,
+            target_scale_px=self.scale_px,
+            segments=self.segments,
+            scores_px=[float(score) for score in self.scores_px],
+            synthetic=self.trained_on_synthetic,
+        )
+
+    def _outputs(self, images):
+        outputs = self.model.predict_on_batch(images)
+        if not isinstance(outputs, dict):
+            outputs = {"mask" if self.segments else "hc_fraction": outputs}
+        return {name: np.asarray(values) for name, values in outputs.items()}
+
+
+class ExportedRegressor(Regressor):
+    """A network that `TrainedRegressor.export` wrote, run by onnxruntime.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.onnx`` file; its description lies beside it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, ImportError
+        As `hcreg.exported.read_description` and `hcreg.exported.Session`.
+    """
+
+    def __init__(self, path):
+        self.folder = Path(path)
+        described = exported.read_description(path)
+        self.name = described["name"]
+        self.input_shape = tuple(described["input_shape"])
+        self.normalisation = described["normalisation"]
+        self.scale_px = described["target_scale_px"]
+        self.segments = described["segments"]
+        self.trained_on_synthetic = described["synthetic"]
+        self.scores_px = np.array(described["scores_px"], float)
+        self._session = exported.Session(path)
+
+    def _outputs(self, images):
+        return self._session.outputs(images)
+
+
+def load_regressor(model):
+    """What measures with a run folder, a preset or an exported file.
+
+    Parameters
+    ----------
+    model : path-like or Regressor
+
+    Returns
+    -------
+    Regressor
+    """
+    if isinstance(model, Regressor):
+        return model
+    return ExportedRegressor(model) if Path(model).suffix == exported.ENDING else TrainedRegressor(model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,9 +392,9 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
     ----------
     image : path-like or ndarray of shape (height_px, width_px), uint8 or float in [0, 255]
         One grey image of any size, as the scanner gave it.
-    model : path-like or TrainedRegressor
-        A run folder of `hcreg quickstart` or of an experiment, or "hc18_direct", which comes with the package. Load it
-        once with `TrainedRegressor` to measure many.
+    model : path-like or Regressor
+        A run folder of `hcreg quickstart` or of an experiment, "hc18_direct", which comes with the package, or an
+        exported ``.onnx`` file. Load it once with `load_regressor` to measure many.
     pixel_size_mm : float or (float, float), mm
         Size of a pixel, or its width and height where they differ; the image is then resampled to square pixels.
     coverage : float
@@ -311,9 +412,7 @@ def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
     FileNotFoundError
         If the image or run does not exist.
     """
-    if not isinstance(model, TrainedRegressor):
-        model = TrainedRegressor(model)
-    return model.measure(image, pixel_size_mm, coverage)
+    return load_regressor(model).measure(image, pixel_size_mm, coverage)
 
 
 def _measurement(prepared, outputs, half_width_px, coverage):

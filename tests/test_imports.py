@@ -18,11 +18,11 @@ WORKER = ROOT / "analyzers" / "innvestigate_worker.py"
 
 # Lowest first. A module imports modules of lower layers and of its own package, nothing else.
 LAYERS = (
-    {"_version", "attention", "backend", "files", "geometry", "graph", "loggers", "model_state", "presets", "progress"},
-    {"augmentation", "layers", "metrics", "preprocessing", "provenance", "statistics"},
+    {"_version", "attention", "backend", "files", "geometry", "graph", "model_state", "presets", "progress"},
+    {"augmentation", "layers", "loggers", "metrics", "preprocessing", "provenance", "statistics"},
     {"datasets", "losses", "mask_measures", "models"},
     {"plotting"},
-    {"analyzers", "evaluation", "recipe_arguments", "runs", "training", "tuning"},
+    {"analyzers", "evaluation", "exported", "recipe_arguments", "runs", "training", "tuning"},
     {"fold_runs"},
     {"cardiac_volumes", "head_circumference", "head_volumes"},
     {"measurement", "report"},

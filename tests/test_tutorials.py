@@ -12,7 +12,9 @@ from hcreg.datasets import synthetic
 TUTORIALS = sorted((Path(__file__).parent.parent / "docs" / "tutorials").glob("*.ipynb"))
 # As many images, epochs and samples as let all of a tutorial's code run within a minute.
 SMALL = {
+    "cardiac_volumes": {"NUM_PATIENTS": "15", "EPOCHS": "1"},
     "explain_a_head": {"EPOCHS": "1", "NUM_TESTED": "6", "NUM_SAMPLES": "2"},
+    "measure_a_head": {"NUM_IMAGES": "4"},
     "overnight_search": {
         "NUM_TRAINED": "48",
         "NUM_VALIDATED": "16",
@@ -20,6 +22,8 @@ SMALL = {
         "EPOCHS": "2",
         "MAX_TRIALS": "5",
     },
+    "train_on_hc18": {"NUM_EXAMINATIONS": "16", "EPOCHS": "1"},
+    "whole_head_3d": {"NUM_VOLUMES": "12", "EPOCHS": "1"},
     "tell_it_where_to_look": {"NUM_TRAINED": "64", "NUM_TESTED": "32", "NUM_EXPLAINED": "2", "EPOCHS": "1"},
 }
 
@@ -67,6 +71,46 @@ def test_explain_a_head_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert known["likeness"]("lrp.z", "input_t_gradient") > 0.9999
     assert set(known["found"].maps) | set(known["found"].reasons) == set(known["analyzers"].ANALYZERS)
     assert np.isfinite([result.mean_score for result in known["results"].values()]).all()
+
+
+@pytest.mark.proof
+def test_measure_a_head_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    known = run_small("measure_a_head")
+    assert np.abs(known["errors_mm"]).max() < 15
+    printed = capsys.readouterr().out
+    assert "noise: nan mm, the mask is empty" in printed
+    assert "it looks like an annotation or a mask" in printed
+    assert "Is it in another unit? 135 µm are 0.135 mm." in printed
+
+
+@pytest.mark.proof
+@pytest.mark.slow
+def test_train_on_hc18_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = run_small("train_on_hc18")
+    assert {row["subject_id"] for row in known["rows"]} == set(known["split"]["test"])
+    assert not known["parts"]["training"] & known["parts"]["test"]
+
+
+@pytest.mark.proof
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_cardiac_volumes_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = run_small("cardiac_volumes")
+    assert {row["subject_id"] for row in known["rows"]} == set(known["split"]["test"])
+    assert np.isfinite(known["fractions"]["mae_points"])
+
+
+@pytest.mark.proof
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_whole_head_3d_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = run_small("whole_head_3d")
+    assert len(known["surfaces"]) == 3
+    assert known["labels"].array.shape == known["truth"].shape
 
 
 @pytest.mark.proof

@@ -1,4 +1,4 @@
-"""The command ``hcreg``: quickstart, check, measure, explain, tune, trials.
+"""The command ``hcreg``: quickstart, check, measure, explain, export, tune, trials.
 
 ::
 
@@ -7,6 +7,7 @@
     hcreg check ACDC
     hcreg measure image.png --pixel-size-mm 0.12 --model runs/hc18
     hcreg explain image.png --pixel-size-mm 0.12 --model runs/hc18 --output explanations
+    hcreg export runs/hc18 --output head.onnx
 
 With the run of a segmentation network, the unlabelled test images of the HC18 challenge give its submission, and every
 predicted mask can be looked at::
@@ -94,6 +95,17 @@ def _explain(options):
     return explain(options)
 
 
+def _export(options):
+    from hcreg.exported import checked_path
+
+    checked_path(options.output)
+    from hcreg.measurement import TrainedRegressor
+
+    path = TrainedRegressor(options.model).export(options.output)
+    print(f"{path}, and {path.name}.json beside it: hcreg measure IMAGE --pixel-size-mm X --model {path}")
+    return 0
+
+
 def _tune(options):
     from hcreg.cli.tune_command import tune
 
@@ -111,6 +123,7 @@ _COMMANDS = {
     "check": _check,
     "measure": _measure,
     "explain": _explain,
+    "export": _export,
     "tune": _tune,
     "trials": _trials,
 }

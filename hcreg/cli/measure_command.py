@@ -29,14 +29,14 @@ def measure(options):
     """
     _check_options(options)
     sizes = pixel_sizes(options, whole_table=options.submission is not None)
-    from hcreg.measurement import TrainedRegressor  # and with it Keras, once the options are known to be good
+    from hcreg.measurement import load_regressor  # and with it Keras, once the options are known to be good
 
-    regressor = TrainedRegressor(options.model)
+    regressor = load_regressor(options.model)
     for option in ("submission", "masks"):
         if getattr(options, option) is not None and not regressor.segments:
             raise ValueError(
                 f"--{option} needs a segmentation network: {regressor.folder} is a direct regressor "
-                f"({regressor.record['arguments']['builder']}), which finds no outline. Name a run of a network that "
+                f"({regressor.name}), which finds no outline. Name a run of a network that "
                 "predicts a mask, such as unet."
             )
     measurements, failures = _measure_all(regressor, options, sizes)

@@ -109,6 +109,15 @@ def command_line():
 
 
 def _add_tune(commands):
+    export = commands.add_parser(
+        "export",
+        help="write a trained network as ONNX",
+        description="Write the network of a run folder as ONNX, and beside it what measuring needs: `hcreg measure` "
+        "takes the file as --model, and so does any other program that runs ONNX.",
+    )
+    export.add_argument("model", type=Path, metavar="RUN", help="run folder of a trained model, or hc18_direct")
+    export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
+
     tune = commands.add_parser(
         "tune",
         help="search for the best learning rate, in as many terminals as you like",

@@ -1,6 +1,7 @@
 """A soft mask without what does not hang together with its main piece, inside the network."""
 
 import keras
+import numpy as np
 from keras import ops
 
 _CELL_PX = 4  # pieces nearer than that are one
@@ -58,9 +59,11 @@ class MainPiece(keras.layers.Layer):
         seen = ops.stop_gradient(mask)
         inside = ops.cast(ops.max_pool(seen, _CELL_PX) > _INSIDE, "float32")
         window = max(1, height // 2)
-        mass = ops.average_pool(ops.average_pool(seen, _CELL_PX), window, strides=1, padding="same") * inside
-        best = ops.argmax(ops.reshape(mass, (-1, height * width)), axis=1)
-        piece = ops.reshape(ops.one_hot(best, height * width, dtype="float32"), (-1, height, width, 1)) * inside
+        mass = ops.average_pool(ops.average_pool(seen, _CELL_PX), window, strides=1, padding="same")
+        # a slope that decides between equals, and no argmax: Keras writes one that ONNX has no operator for
+        slope = np.linspace(0, 1e-5, height * width, dtype=np.float32).reshape(1, height, width, 1)
+        mass = (mass + slope) * inside
+        piece = ops.cast(mass >= ops.amax(mass, axis=(1, 2, 3), keepdims=True), "float32") * inside
         for _ in range(max(height, width)):
             piece = _grown(piece) * inside
         nothing = ops.cast(ops.sum(piece, axis=(1, 2, 3), keepdims=True) == 0, "float32")
