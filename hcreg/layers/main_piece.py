@@ -57,9 +57,9 @@ class MainPiece(keras.layers.Layer):
         mask = ops.cast(probabilities, "float32")
         height, width = (side // _CELL_PX for side in mask.shape[1:3])
         seen = ops.stop_gradient(mask)
-        inside = ops.cast(ops.max_pool(seen, _CELL_PX) > _INSIDE, "float32")
+        inside = ops.cast(ops.max_pool(seen, _CELL_PX, strides=_CELL_PX) > _INSIDE, "float32")
         window = max(1, height // 2)
-        mass = ops.average_pool(ops.average_pool(seen, _CELL_PX), window, strides=1, padding="same")
+        mass = ops.average_pool(ops.average_pool(seen, _CELL_PX, strides=_CELL_PX), window, strides=1, padding="same")
         # a slope that decides between equals, and no argmax: Keras writes one that ONNX has no operator for
         slope = np.linspace(0, 1e-5, height * width, dtype=np.float32).reshape(1, height, width, 1)
         mass = (mass + slope) * inside
