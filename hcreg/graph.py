@@ -127,7 +127,8 @@ def _functional(model):
 
 
 # The class of functional models has no public name.
-_FUNCTIONAL_CALL = type(keras.Model(*[keras.Input((1,))] * 2)).call
+_IMAGE = keras.Input((1,))
+_FUNCTIONAL_CALL = type(keras.Model(_IMAGE, keras.layers.Identity()(_IMAGE))).call
 
 
 def _keras_nodes(functional):

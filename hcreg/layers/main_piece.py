@@ -30,11 +30,10 @@ class MainPiece(keras.layers.Layer):
 
     Notes
     -----
-    Cells of 4 x 4 pixels are inside where a pixel of theirs is above 0.5. The main piece is the one about the cell with
-    the most mass in a window of half the frame's height around it. It is grown from there along the cells that are
-    inside, a cell a step, as many steps as the frame has cells on its longer side: enough for ellipses and whatever
-    else is no labyrinth. Pieces less than a cell apart are one. One more cell on all sides keeps the soft edge. A mask
-    that is nowhere above 0.5 is left as it is.
+    Cells of 4 x 4 pixels are inside where a pixel of theirs is above 0.5. Cells that touch, at corners too, are one
+    piece, and the one of the largest sum of probabilities is kept. Touching is followed for as many steps as the frame
+    has cells on its longer side: enough for ellipses and whatever else is no labyrinth. Pieces less than a cell apart
+    are one. One more cell on all sides keeps the soft edge. A mask that is nowhere above 0.5 is left as it is.
 
     No gradient flows through the choice. Where a mask is one piece, nothing changes but the far background, which is
     set to zero.
@@ -58,22 +57,37 @@ class MainPiece(keras.layers.Layer):
         height, width = (side // _CELL_PX for side in mask.shape[1:3])
         seen = ops.stop_gradient(mask)
         inside = ops.cast(ops.max_pool(seen, _CELL_PX, strides=_CELL_PX) > _INSIDE, "float32")
-        window = max(1, height // 2)
-        mass = ops.average_pool(ops.average_pool(seen, _CELL_PX, strides=_CELL_PX), window, strides=1, padding="same")
-        # a slope that decides between equals, and no argmax: Keras writes one that ONNX has no operator for
-        slope = np.linspace(0, 1e-5, height * width, dtype=np.float32).reshape(1, height, width, 1)
-        mass = (mass + slope) * inside
-        piece = ops.cast(mass >= ops.amax(mass, axis=(1, 2, 3), keepdims=True), "float32") * inside
-        for _ in range(max(height, width)):
-            piece = _grown(piece) * inside
-        nothing = ops.cast(ops.sum(piece, axis=(1, 2, 3), keepdims=True) == 0, "float32")
-        kept = ops.maximum(_grown(piece), nothing)
+        names = _named_pieces(inside, height, width)
+        mass = ops.average_pool(seen, _CELL_PX, strides=_CELL_PX) * inside
+        mass_of_piece = _summed_by_name(mass, names, height * width) * inside
+        largest = mass_of_piece >= ops.amax(mass_of_piece, axis=(1, 2, 3), keepdims=True)
+        name = ops.amax(ops.where(largest, names, 0.0), axis=(1, 2, 3), keepdims=True)  # of equals one
+        # where nothing is inside, all are of the same name, 0
+        kept = _grown(ops.cast(names == name, "float32"))
         kept = ops.repeat(ops.repeat(kept, _CELL_PX, axis=1), _CELL_PX, axis=2)
         return mask * ops.stop_gradient(kept)
 
     def compute_output_spec(self, probabilities):
         _check_shape(probabilities.shape)
         return keras.KerasTensor(probabilities.shape, dtype="float32")
+
+
+def _named_pieces(inside, height, width):
+    """(batch, height, width, 1): of each cell inside the largest number of a cell of its piece, from 1; 0 elsewhere."""
+    numbers = np.arange(1, height * width + 1, dtype=np.float32).reshape(1, height, width, 1)
+    names = inside * numbers
+    for _ in range(max(height, width)):
+        names = _grown(names) * inside
+    return names
+
+
+def _summed_by_name(mass, names, num_cells):
+    """For each cell the sum over all cells of its name."""
+    names = ops.reshape(ops.cast(names, "int32"), (-1, num_cells))
+    first = ops.arange(ops.shape(names)[0], dtype="int32")[:, None] * (num_cells + 1)
+    places = ops.reshape(names + first, (-1,))
+    sums = ops.segment_sum(ops.reshape(mass, (-1,)), places, ops.shape(names)[0] * (num_cells + 1))
+    return ops.reshape(ops.take(sums, places), ops.shape(mass))
 
 
 def _grown(piece):
