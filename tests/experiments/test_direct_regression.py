@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from small_hearts import train_without_graphs
 
-from experiments.direct_regression import calibration, final_model, label_noise, learning_curve, train, worst
+from experiments.direct_regression import (
+    calibration,
+    exact_labels,
+    final_model,
+    label_noise,
+    learning_curve,
+    train,
+    worst,
+)
 from hcreg import plotting
 from hcreg.datasets import HC18
 from hcreg.files import read_json, read_rows, write_rows
@@ -272,28 +280,83 @@ RESULTS = train.PAPERS_RUNS.parents[2] / "direct_regression" / "results"
 PRINTED = ("mae_mm", "mae_sd_mm", "fold_sd_mm", "median_ae_mm", "bias_mm", "p95_ae_mm", "mae_px", "pmae_percent")
 
 
+REPORTED = (
+    *("direct", "direct_trimmed", "direct_main_piece", "direct_hc_ellipse", "direct_hc_main_piece"),
+    *("direct_mask_only", "cnn_1m_mae"),
+)
+BY_TRIMESTER = ("direct_main_piece", "direct_hc_main_piece")
+
+
 def test_the_readmes_table_is_that_of_the_committed_predictions(tmp_path):
-    arguments = ["report", "--rows", "direct", "cnn_1m_mae", "--out", str(RESULTS / "runs"), "--save", str(tmp_path)]
+    arguments = ["report", "--rows", *REPORTED, "--out", str(RESULTS / "runs"), "--save", str(tmp_path)]
     assert train.main(arguments) == 0
-    readme = [line.split() for line in (RESULTS.parent / "README.rst").read_text().splitlines()]
-    for name in ("train.csv", "train_by_trimester.csv"):
-        found, kept = (read_rows(folder / name, text=TEXT) for folder in (tmp_path, RESULTS))
-        assert [row["row"] for row in found] == [row["row"] for row in kept]
-        for row, other in zip(found, kept, strict=True):
-            assert row["mae_mm"] == pytest.approx(other["mae_mm"], rel=1e-9)
-            if row["row"].startswith("direct") or name == "train.csv":
-                digits = dict.fromkeys(PRINTED, 2) | {"mae_px": 1}
-                cells = [f"{row[column]:.{digits[column]}f}" for column in PRINTED]
-                covered = "-" if row["coverage"] != row["coverage"] else f"{row['coverage']:.3f}"
-                assert [*row["row"].split(), *cells, covered] in readme
+    texts = [path.read_text() for path in (RESULTS.parent / "README.rst", RESULTS.parents[2] / "README.rst")]
+    for text, rows in zip(texts, (REPORTED, ("direct_main_piece", "direct_hc_main_piece", "direct_mask_only"))):
+        lines = [line.split() for line in text.splitlines()]
+        for name in ("train.csv", "train_by_trimester.csv"):
+            found, kept = (read_rows(folder / name, text=TEXT) for folder in (tmp_path, RESULTS))
+            assert [row["row"] for row in found] == [row["row"] for row in kept]
+            for row, other in zip(found, kept, strict=True):
+                assert row["mae_mm"] == pytest.approx(other["mae_mm"], rel=1e-9)
+                of, _, trimester = row["row"].partition(",")
+                if (of in rows and not trimester) or (text == texts[0] and trimester and of in BY_TRIMESTER):
+                    assert printed(row) in lines
+
+
+def printed(row):
+    digits = dict.fromkeys(PRINTED, 2) | {"mae_px": 1}
+    covered = "-" if row["coverage"] != row["coverage"] else f"{row['coverage']:.3f}"
+    return [*row["row"].split(), *(f"{row[column]:.{digits[column]}f}" for column in PRINTED), covered]
+
+
+def rows_of(name):
+    return [row for fold in train.FOLDS for row in read_rows(RESULTS / f"runs/{name}/fold_{fold}/predictions.csv")]
+
+
+def flowing(path):
+    """A page's text without line breaks."""
+    return " ".join(path.read_text().split())
 
 
 def test_the_readmes_words_on_errors_are_those_of_the_committed_predictions():
-    rows = [row for fold in train.FOLDS for row in read_rows(RESULTS / "runs/direct" / f"fold_{fold}/predictions.csv")]
-    worst = sorted(rows, key=lambda row: -abs(row["y_pred_mm"] - row["y_true_mm"]))[:5]
-    specks = {row["subject_id"] for row in worst if abs(row["hc_ellipse_mm"] - row["y_true_mm"]) < 4}
+    readme = flowing(RESULTS.parent / "README.rst")
+    worst_five = sorted(rows_of("direct"), key=lambda row: -abs(row["y_pred_mm"] - row["y_true_mm"]))[:5]
+    specks = {row["subject_id"] for row in worst_five if abs(row["hc_ellipse_mm"] - row["y_true_mm"]) < 4}
     assert specks == {"315_2HC", "146_HC", "082_2HC"}
-    line = label_noise.line_of("direct", rows)
-    (kept,) = read_rows(RESULTS / "label_noise.csv", text=("row",))
-    assert line["annotation_sd_mm"] == pytest.approx(kept["annotation_sd_mm"], rel=1e-9)
-    assert f"{line['annotation_sd_mm']:.1f} mm SD" in (RESULTS.parent / "README.rst").read_text()
+    rows = rows_of("direct_main_piece")
+    of_subject = {row["subject_id"]: row for row in rows}
+    for subject, error_mm in (("032_2HC", -29), ("805_HC", 24), ("022_2HC", 11), ("009_HC", -11)):
+        assert round(of_subject[subject]["y_pred_mm"] - of_subject[subject]["y_true_mm"]) == error_mm
+    one_head = [of_subject[subject] for subject in ("471_HC", "471_2HC")]
+    said = [f"{row['y_true_mm']:.1f}" for row in one_head] + [f"{row['y_pred_mm']:.1f}" for row in one_head]
+    assert "annotated {} and {} mm, measured {} and {}".format(*said) in readme
+    errors_mm = np.sort([abs(row["y_pred_mm"] - row["y_true_mm"]) for row in rows])
+    assert f"Without the ten largest errors the MAE would be {errors_mm[:-10].mean():.2f} mm" in readme
+
+
+def test_the_readmes_words_on_what_stops_it_are_those_of_the_results():
+    readme = flowing(RESULTS.parent / "README.rst")
+    line = label_noise.line_of("direct_main_piece", rows_of("direct_main_piece"))
+    kept = {row["row"]: row for row in read_rows(RESULTS / "label_noise.csv", text=("row",))}["direct_main_piece"]
+    for name in ("annotation_sd_mm", "annotation_sd_mm_low", "prediction_sd_mm_high"):
+        assert line[name] == pytest.approx(kept[name], rel=1e-9)
+    low, high = kept["annotation_sd_mm_low"], kept["annotation_sd_mm_high"]
+    assert f"{kept['annotation_sd_mm']:.1f} mm SD (95 % interval {low:.1f} to {high:.1f})" in readme
+    exact = read_rows(RESULTS / "exact_labels.csv", text=("part",))[0]
+    assert f"{exact['mae_mm']:.2f} mm, median {exact['median_ae_mm']:.2f}, though" in readme
+    curve = read_rows(RESULTS / "learning_curve.csv", text=("row", "part"))
+    for row in curve:
+        assert f"{row['mae_mm']:.2f} ± {row['mae_standard_error_mm']:.2f}" in readme
+    errors = learning_curve.errors_of(read_rows(RESULTS / "runs/direct_50_percent/fold_0/predictions.csv"))
+    assert errors["mae_mm"] == pytest.approx(curve[1]["mae_mm"], rel=1e-9)
+
+
+def test_heads_of_exact_labels_are_measured(folder, capsys):
+    preset = ["--model", str(folder / "preset"), "--examinations", "5", "--save", str(folder / "exact")]
+    assert exact_labels.main(["run", *preset]) == 0
+    lines = read_rows(folder / "exact" / "exact_labels.csv", text=("part",))
+    assert lines[0]["part"] == "all"
+    assert lines[0]["num_images"] >= sum(line["num_images"] for line in lines[1:])
+    assert "all: " in capsys.readouterr().out
+    assert exact_labels.main(["run", "--model", str(folder / "none")]) == 1
+    assert f"There is no folder {folder / 'none'}" in capsys.readouterr().err
