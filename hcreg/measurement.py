@@ -83,7 +83,7 @@ class Regressor:
         Whether the network predicts a mask, so that measurements have an ellipse.
     """
 
-    def measure(self, image, pixel_size_mm, coverage=evaluation.COVERAGE):
+    def measure(self, image, pixel_size_mm, coverage=evaluation.COVERAGE) -> Measurement:
         """Measure one image.
 
         Parameters
@@ -97,7 +97,7 @@ class Regressor:
         """
         return self.measure_many([image], [pixel_size_mm], coverage)[0]
 
-    def measure_many(self, images, pixel_sizes_mm, coverage=evaluation.COVERAGE, batch_size=16):
+    def measure_many(self, images, pixel_sizes_mm, coverage=evaluation.COVERAGE, batch_size=16) -> list[Measurement]:
         """Measure several images in batches.
 
         Parameters
@@ -333,7 +333,7 @@ class ExportedRegressor(Regressor):
         return self._session.outputs(images)
 
 
-def load_regressor(model):
+def load_regressor(model) -> Regressor:
     """What measures with a run folder, a preset or an exported file.
 
     Parameters
@@ -385,7 +385,7 @@ class Prepared:
         return place(self.square_shape).reference_px_per_image_px / self.pixel_size_mm
 
 
-def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE):
+def measure(image, model, pixel_size_mm, coverage=evaluation.COVERAGE) -> Measurement:
     """Measure the fetal head circumference in one ultrasound image.
 
     Parameters

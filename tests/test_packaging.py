@@ -74,3 +74,24 @@ def test_wheel_and_sdist_hold_the_whole_package(tmp_path):
     for command in (["twine", "check", "--strict"], ["check_wheel_contents"]):
         subprocess.run([sys.executable, "-m", *command, wheel], check=True)
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", sdist], check=True)
+
+
+def test_type_checkers_see_the_names_that_load_when_first_used():
+    stub = (PACKAGE / "__init__.pyi").read_text()
+    named = set(re.findall(r"import \w+ as (\w+)$", stub, flags=re.MULTILINE)) | {"__version__"}
+    assert named == set(hcreg.__all__)
+
+
+@pytest.mark.proof
+def test_a_type_checker_knows_what_measuring_and_building_give(tmp_path):
+    pytest.importorskip("mypy", reason="needs pip install mypy")
+    client = tmp_path / "client.py"
+    client.write_text(
+        "import hcreg\n"
+        "reveal_type(hcreg.measure('a.png', 'hc18_direct', 0.1).hc_mm)\n"
+        "reveal_type(hcreg.models.unet())\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent", str(client)]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert 'Revealed type is "float"' in found.replace("builtins.", "")
+    assert "Model" in found.split("\n")[1] or "Any" in found.split("\n")[1]  # Keras itself is typed or not

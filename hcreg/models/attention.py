@@ -17,7 +17,7 @@ def with_attention(
     resize="area",
     output=None,
     before_activation=None,
-):
+) -> keras.Model:
     """A network that also tells where its scores come from, to be trained with `hcreg.losses.Heatmap`.
 
     Train what this returns; predict, save and explain with `model`, which shares the weights::

@@ -45,7 +45,7 @@ def backbone_regressor(
     seed=None,
     name=None,
     **backbone_options,
-):
+) -> keras.Model:
     """Head circumference from one image, on a backbone of `keras.applications`.
 
     Input ``(batch, height, width, channels)``, float32; output ``(batch, 1)``, float32, linear: the head

@@ -30,7 +30,7 @@ def backbone_unet(
     activation="sigmoid",
     skips=None,
     **backbone_options,
-):
+) -> keras.Model:
     """Mask of the fetal head from one image, by a U-Net on a backbone of `keras.applications`.
 
     Input ``(batch, height, width, channels)``, float32; output "mask" ``(batch, height, width, classes)``, float32: the

@@ -5,7 +5,7 @@ import keras
 from hcreg.models.backbone import check_input_shape, regression_output, with_seed
 
 
-def cnn_263k(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
+def cnn_263k(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None) -> keras.Model:
     """Head circumference from one image, with 263,713 parameters.
 
     Two blocks of 8 and 16 filters, then dense layers of 16, 8 and 1 units. Input ``(batch, height, width,
@@ -50,7 +50,7 @@ def cnn_263k(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
     return _cnn("cnn_263k", input_shape, (8, 16), (16, 8), dropout_rate, seed)
 
 
-def cnn_1m(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None):
+def cnn_1m(input_shape=(128, 128, 1), dropout_rate=0.5, seed=None) -> keras.Model:
     """Head circumference from one image, with 1,075,265 parameters.
 
     Three blocks of 16, 32 and 64 filters, then dense layers of 64, 32, 16 and 1 units. Input and output as of

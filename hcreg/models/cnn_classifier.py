@@ -11,7 +11,7 @@ HIDDEN_UNITS = 32
 SMALLEST_SIDE_PX = 8
 
 
-def cnn_classifier(input_shape=(105, 135, 1), num_classes=4, activation="softmax", seed=None):
+def cnn_classifier(input_shape=(105, 135, 1), num_classes=4, activation="softmax", seed=None) -> keras.Model:
     """Class of one image, by a network small enough to be trained many times.
 
     Input ``(batch, height, width, channels)``, float32, intensities in [-1, 1] (``images / 127.5 - 1``); output

@@ -1,5 +1,7 @@
 """The row "3D-DeconvNet" of yang2020has: down and up again, without skip connections."""
 
+import keras
+
 from hcreg.models.usegnet_trunk import build, check_volume_shape
 from hcreg.models.volume_output import MOMENTUM
 
@@ -14,7 +16,7 @@ def deconvnet_3d(
     l2=0.0,
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Mask of a whole fetal head in a volume, by an encoder and a decoder that only its bottom joins.
 
     Input ``(batch, height, width, slices, channels)``, float32, each volume scaled to [0, 1], sides multiples of 8.

@@ -20,7 +20,7 @@ def direct_hc(
     main_piece=False,
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Head circumference from one image in one pass; the mask that it is measured on comes as well.
 
     Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard deviation 1;
@@ -100,7 +100,7 @@ def direct_hc(
     return model
 
 
-def direct_hc_ensemble(members):
+def direct_hc_ensemble(members) -> keras.Model:
     """One model of several networks of `direct_hc`, with their weights.
 
     Parameters

@@ -102,7 +102,7 @@ def mask_from_logits(logits, head, activation, trim=None, main_piece=False):
     return _with_circumference(mask, trim, main_piece)
 
 
-def with_ellipse(model):
+def with_ellipse(model) -> keras.Model:
     """A segmentation network of one mask that gives the circumference of its mask too.
 
     Parameters

@@ -1,9 +1,13 @@
 """ResNet50 as a regressor, with the head of either of two works."""
 
+import keras
+
 from hcreg.models.backbone import backbone_regressor
 
 
-def resnet50_regressor(input_shape=(224, 224, 3), head="zhang2021", weights=None, trainable_backbone=None, seed=None):
+def resnet50_regressor(
+    input_shape=(224, 224, 3), head="zhang2021", weights=None, trainable_backbone=None, seed=None
+) -> keras.Model:
     """Head circumference from one image, on ResNet50.
 
     Input ``(batch, height, width, channels)``, float32; output ``(batch, 1)``, float32, linear: the head

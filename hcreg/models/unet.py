@@ -19,7 +19,7 @@ def unet(
     weights=None,
     seed=None,
     activation="sigmoid",
-):
+) -> keras.Model:
     """Mask of the fetal head from one image, by a U-Net of 1.9 million parameters.
 
     Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard deviation 1;

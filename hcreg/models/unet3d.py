@@ -30,7 +30,7 @@ def unet3d(
     dropout_rate=0.0,
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Label map of a stack of slices, by a U-Net of three-dimensional convolutions.
 
     Input ``(batch, height, width, slices, channels)``, float32, each stack standardised to mean 0 and standard

@@ -26,7 +26,7 @@ def unet3d_classifier(
     activation="default",
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Class of one heart, such as healthy (0) or diseased (1), from a stack of short-axis slices.
 
     Input ``(batch, height, width, slices, channels)``, float32, each stack standardised to mean 0 and standard

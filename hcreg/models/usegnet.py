@@ -1,5 +1,7 @@
 """USegNet of yang2020has: whole fetal heads in ultrasound volumes, by deep supervision and hybrid attention."""
 
+import keras
+
 from hcreg.models.usegnet_trunk import LEVELS, build, check_volume_shape
 from hcreg.models.volume_output import MOMENTUM
 
@@ -32,7 +34,7 @@ def usegnet(
     rematerialise=False,
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Mask of a whole fetal head in a volume, by a U-Net with attention on its skip connections and after upsampling.
 
     Input ``(batch, height, width, slices, channels)``, float32, each volume scaled to [0, 1], sides multiples of 8

@@ -1,5 +1,7 @@
 """USegNet in two dimensions: slice by slice, the row "2D-USegNet" of yang2020has."""
 
+import keras
+
 from hcreg.models.backbone import check_input_shape
 from hcreg.models.mask_output import check_multiple
 from hcreg.models.usegnet_trunk import LEVELS, MULTIPLE, build
@@ -23,7 +25,7 @@ def usegnet_2d(
     rematerialise=False,
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Mask of a fetal head in one slice of a volume, by `hcreg.models.usegnet` with kernels of two dimensions.
 
     Input ``(batch, height, width, channels)``, float32, each volume scaled to [0, 1], sides multiples of 8. Output

@@ -16,7 +16,7 @@ def vgg16_regressor(
     activity_l1=0.01,
     trainable_backbone=True,
     seed=None,
-):
+) -> keras.Model:
     """Head circumference from one image, on VGG16.
 
     Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard

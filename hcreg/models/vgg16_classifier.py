@@ -17,7 +17,7 @@ def vgg16_classifier(
     activation="softmax",
     trainable_backbone=True,
     seed=None,
-):
+) -> keras.Model:
     """Class of one image, on VGG16.
 
     Input ``(batch, height, width, channels)``, float32, intensities in [-1, 1] (``images / 127.5 - 1``), grey repeated

@@ -1,5 +1,7 @@
 """The VGG16 U-Net of zhang2021biometrics."""
 
+import keras
+
 from hcreg.models.backbone_unet import backbone_unet
 
 
@@ -11,7 +13,7 @@ def vgg16_unet(
     trainable_backbone=True,
     seed=None,
     activation="sigmoid",
-):
+) -> keras.Model:
     """Mask of the fetal head from one image, by a U-Net on VGG16.
 
     Input ``(batch, height, width, channels)``, float32, each image standardised to mean 0 and standard deviation 1,

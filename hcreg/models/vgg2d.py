@@ -36,7 +36,7 @@ def vgg2d(
     weights=None,
     seed=None,
     **backbone_options,
-):
+) -> keras.Model:
     """Cardiac volumes from a stack of short-axis slices, the slices as channels of one image.
 
     Input ``(batch, height, width, slices)``, float32, each stack standardised to mean 0 and standard deviation 1;

@@ -29,7 +29,7 @@ def vgg3d(
     momentum=MOMENTUM,
     weights=None,
     seed=None,
-):
+) -> keras.Model:
     """Cardiac volumes from a stack of short-axis slices, by three-dimensional convolutions.
 
     Input ``(batch, height, width, slices, channels)``, float32, each stack standardised to mean 0 and standard

@@ -11,7 +11,7 @@ from hcreg.layers import SoftVoxelCount
 SHARPNESS = 2.0  # a background of 0.001 adds 0.8 cm² to a slice of 160 x 160 pixels of 1.75 mm, and 0.001 cm² with it
 
 
-def with_areas(model, pixel_mm):
+def with_areas(model, pixel_mm) -> keras.Model:
     """A segmentation network that gives the area of each structure too.
 
     Parameters
