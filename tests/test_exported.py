@@ -131,7 +131,8 @@ def test_every_2d_network_is_a_saved_model_too(name, tmp_path):
     signature = [keras.InputSpec(shape=(None, *model.input_shape[1:]), dtype="float32", name="image")]
     model.export(str(tmp_path / "saved"), verbose=False, input_signature=signature)
     images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype(np.float32)
-    found = keras.tree.flatten(tf.saved_model.load(str(tmp_path / "saved")).serve(images))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))  # kept: with it its variables go
+    found = keras.tree.flatten(loaded.serve(images))
     expected = keras.tree.flatten(model(images, training=False))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4 * max(1.0, float(np.abs(b).max())))
