@@ -351,6 +351,16 @@ def test_the_readmes_words_on_what_stops_it_are_those_of_the_results():
     assert errors["mae_mm"] == pytest.approx(curve[1]["mae_mm"], rel=1e-9)
 
 
+def test_the_readmes_words_on_longer_training_are_those_of_the_committed_predictions():
+    readme = flowing(RESULTS.parent / "README.rst")
+    for part, name in (("validation", "validation_predictions.csv"), ("test", "predictions.csv")):
+        before, after = (
+            learning_curve.errors_of(read_rows(RESULTS / "runs" / row / "fold_1" / name))["mae_mm"]
+            for row in ("direct_hc_ellipse", "direct_hc_longer")
+        )
+        assert f"{part} {before:.2f} to {after:.2f}" in readme
+
+
 def test_heads_of_exact_labels_are_measured(folder, capsys):
     preset = ["--model", str(folder / "preset"), "--examinations", "5", "--save", str(folder / "exact")]
     assert exact_labels.main(["run", *preset]) == 0
